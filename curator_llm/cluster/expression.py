@@ -1,0 +1,49 @@
+"""A stage on a Dask frame. The only module that uses Dask's private names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, cast
+
+import dask.dataframe as dd
+import pandas as pd
+
+#: Frames between Dask's meta inference and a stage: emulate, stage, and a wrapper or two.
+_DEPTH = 12
+
+
+def is_dask_frame(frame: object) -> bool:
+    """Tell whether a frame is lazy."""
+    return isinstance(frame, dd.DataFrame)
+
+
+def apply(stage: Callable[[pd.DataFrame], pd.DataFrame], ddf: dd.DataFrame, meta: pd.DataFrame) -> dd.DataFrame:
+    """Return the frame with the stage's columns. Lazy: nothing is sent and no key is needed."""
+    return cast("dd.DataFrame", ddf.map_partitions(stage, meta=meta))  # type: ignore[no-untyped-call]
+
+
+def in_meta_inference() -> bool:
+    """Tell whether Dask calls us on made-up rows to learn the schema, as ``map_partitions`` without ``meta`` does."""
+    if _emulate is None:
+        return False
+    frame: Any = sys._getframe(1)
+    for _ in range(_DEPTH):
+        if frame is None:
+            return False
+        if frame.f_code is _emulate:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _emulate_code() -> CodeType | None:
+    try:
+        from dask.dataframe.dask_expr._expr import emulate
+    except ImportError:  # a Dask that infers otherwise; a test watches for it
+        return None
+    return emulate.__code__
+
+
+_emulate = _emulate_code()

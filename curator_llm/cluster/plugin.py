@@ -1,0 +1,74 @@
+"""The worker plugin: ties an engine to the life of a Dask worker. The first task installs it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from distributed import Worker, WorkerPlugin
+
+from curator_llm import config, runtime
+from curator_llm.cluster.open_partitions import OpenPartitions
+from curator_llm.engine.engine import Engine
+
+PLUGIN_NAME = "curator-llm"
+
+#: How often a worker asks how many there are.
+SHARE_REFRESH_S = 2.0
+_RPC_TIMEOUT_S = 10.0
+
+_install_lock = threading.Lock()
+
+
+class EnginePlugin(WorkerPlugin):
+    """One engine per worker, closed with it."""
+
+    name = PLUGIN_NAME
+    idempotent = True
+
+    def __init__(self) -> None:
+        self._share_at = -SHARE_REFRESH_S
+
+    def setup(self, worker: Worker) -> None:
+        """Remember the worker; the engine starts with the first rows."""
+        self._worker = worker
+        most = int(config.get("engine.max-open-partitions"))
+        self.open_partitions = OpenPartitions(most, worker.state.nthreads)
+
+    async def teardown(self, worker: Worker) -> None:
+        """Send nothing more, let what is in flight end and be kept."""
+        await asyncio.to_thread(runtime.close, worker)
+
+    def engine(self) -> Engine:
+        """Return the worker's engine, its share of the limits brought up to date."""
+        engine = runtime.engine(self._worker)
+        now = time.monotonic()
+        if now - self._share_at >= SHARE_REFRESH_S:
+            self._share_at = now
+            engine.set_share(*_rank_and_count(self._worker))
+        return engine
+
+
+def plugin_of(worker: Worker) -> EnginePlugin:
+    """Return the worker's plugin, installing it if it is not there. Called from task threads."""
+    plugin: Any = worker.plugins.get(PLUGIN_NAME)
+    if plugin is None:
+        with _install_lock:
+            plugin = worker.plugins.get(PLUGIN_NAME)
+            if plugin is None:
+                plugin = EnginePlugin()
+                _on_loop(worker, worker.plugin_add(plugin, name=PLUGIN_NAME, catch_errors=False))
+    return plugin  # type: ignore[no-any-return]
+
+
+def _rank_and_count(worker: Any) -> tuple[int, int]:
+    """Return this worker's place among all workers, which makes the shares add up to the cap."""
+    identity = _on_loop(worker, worker.scheduler.identity())
+    addresses = sorted({*identity["workers"], worker.address})
+    return addresses.index(worker.address), len(addresses)
+
+
+def _on_loop(worker: Any, coroutine: Any) -> Any:
+    return asyncio.run_coroutine_threadsafe(coroutine, worker.loop.asyncio_loop).result(_RPC_TIMEOUT_S)

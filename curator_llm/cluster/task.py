@@ -1,0 +1,79 @@
+"""One partition as a Dask task: on a worker it makes room for the next partition while its rows are in flight."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from typing import TYPE_CHECKING
+
+import dask.config
+from dask.system import CPU_COUNT
+
+from curator_llm import runtime
+from curator_llm.frame.run_rows import Result, StageSpec, run_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Worker
+
+    from curator_llm.engine.batch import Batch
+
+_thread = threading.local()
+
+
+def current_worker() -> Worker | None:
+    """Return the worker that runs this task; None on Dask's local schedulers and outside Dask."""
+    from distributed import get_worker
+
+    try:
+        return get_worker()
+    except ValueError:
+        return None
+
+
+def in_dask_task() -> bool:
+    """Tell whether a pandas frame is a partition of some Dask run, as far as that can be seen."""
+    return (
+        current_worker() is not None
+        or multiprocessing.parent_process() is not None
+        or threading.current_thread() is not threading.main_thread()
+    )
+
+
+def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -> Result:
+    """Answer a partition's rows with the engine of this worker, or of this process."""
+    if worker is None:
+        engine = runtime.engine()
+        if multiprocessing.parent_process() is not None:
+            engine.set_share(0, _pool_size())  # the processes of Dask's pool know nothing of each other
+        return run_rows(frame, spec, engine)
+    from curator_llm.cluster.plugin import plugin_of
+
+    plugin = plugin_of(worker)
+    engine = plugin.engine()
+
+    with plugin.open_partitions.one(seceded=_has_seceded(worker)) as place:
+
+        def wait(batch: Batch) -> None:
+            batch.wait_for_low_water()
+            if not place.seceded and plugin.open_partitions.wait_for_room(place, batch):
+                _secede(worker)
+            batch.wait()
+
+        return run_rows(frame, spec, engine, wait=wait)
+
+
+def _has_seceded(worker: Worker) -> bool:
+    return getattr(_thread, "seceded", None) == worker.get_current_task()
+
+
+def _secede(worker: Worker) -> None:
+    """Leave the thread pool, once per task: Dask starts the next partition. Two chained stages run as one task."""
+    from distributed import secede
+
+    _thread.seceded = worker.get_current_task()
+    secede()  # type: ignore[no-untyped-call]
+
+
+def _pool_size() -> int:
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)

@@ -1,0 +1,97 @@
+"""One partition's requests under way: the engine puts outcomes in, the partition's thread waits for them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from curator_llm.errors import CuratorLLMError, EngineError
+from curator_llm.wire.exchange import Record
+
+#: How often a waiting thread looks whether the engine still lives.
+_LOOK_S = 1.0
+
+
+class Batch:
+    """Outcomes by slot. Thread-safe.
+
+    Parameters
+    ----------
+    slots : sequence of int
+        Which rows are waited for.
+    ordinal : int
+        Older batches go first.
+    is_alive : callable
+        Tells whether the engine can still put anything in.
+    """
+
+    def __init__(self, slots: Sequence[int], ordinal: int, is_alive: Callable[[], bool]) -> None:
+        self.ordinal = ordinal
+        self.cancelled = False
+        self._is_alive = is_alive
+        self._outcomes: dict[int, Record] = {}
+        self._missing = len(slots)
+        self._error: CuratorLLMError | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        #: Set when the engine could use another partition's rows, or has ended this batch.
+        self.low_water = threading.Event()
+        if not slots:
+            self._end()
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return self._ended.is_set()
+
+    def put(self, slot: int, record: Record) -> None:
+        """Put in a row's outcome."""
+        with self._lock:
+            if self._ended.is_set() or slot in self._outcomes:
+                return
+            self._outcomes[slot] = record
+            self._missing -= 1
+            if not self._missing:
+                self._end()
+
+    def fail(self, error: CuratorLLMError) -> None:
+        """End the batch with an error; the first one counts."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._error = error
+                self._end()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end, at most `timeout_s`; return whether it came. Fails the batch if the engine is gone."""
+        if timeout_s is not None:
+            return self._ended.wait(timeout_s)
+        while not self._ended.wait(_LOOK_S):
+            self._check_engine()
+        return True
+
+    def wait_for_low_water(self) -> None:
+        """Wait until the engine could use more rows, or this batch has ended."""
+        while not self.low_water.wait(_LOOK_S):
+            self._check_engine()
+
+    def outcomes(self) -> dict[int, Record]:
+        """Return the record of each slot.
+
+        Raises
+        ------
+        CuratorLLMError
+            What the batch ended with.
+        """
+        self.wait()
+        if self._error is not None:
+            # A copy: one error may end many batches, and each raise would extend one traceback.
+            raise type(self._error)(*self._error.args) from None
+        return self._outcomes
+
+    def _check_engine(self) -> None:
+        if not self._is_alive():
+            self.fail(EngineError("The engine of this process ended before the rows were answered. Run again: replies are kept."))
+
+    def _end(self) -> None:
+        self._ended.set()
+        self.low_water.set()

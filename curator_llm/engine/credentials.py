@@ -1,0 +1,116 @@
+"""Secrets, resolved where they are used: on the worker, from references. They never leave this process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+
+from curator_llm.errors import AuthenticationError
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.spec.secrets import SecretRef
+
+_MARK = b"[redacted]"
+#: Shorter values would mark ordinary words.
+_SHORTEST_REDACTED = 6
+
+
+class Credentials:
+    """The headers of an endpoint's requests, secrets filled in.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+
+    Raises
+    ------
+    AuthenticationError
+        When a reference leads nowhere on this machine.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._secrets: tuple[bytes, ...] = ()
+        #: Grows when a refresh found other secrets.
+        self.version = 0
+        self.headers = self._resolve()
+
+    def refresh(self) -> bool:
+        """Resolve again; tell whether anything changed."""
+        headers = self._resolve()
+        changed = headers != self.headers
+        self.headers = headers
+        self.version += changed
+        return changed
+
+    def redact(self, data: bytes) -> bytes:
+        """Replace secrets that a server echoes, also those before a refresh: their replies may still be on the way."""
+        for secret in self._secrets:
+            if secret in data:
+                data = data.replace(secret, _MARK)
+        return data
+
+    def _resolve(self) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "curator-llm"}
+        secrets: list[str] = []
+        for name, value in (self._endpoint.headers or {}).items():
+            headers[name] = value
+            if value.startswith(("env:", "file:", "callable:")):
+                headers[name] = resolve(SecretRef.parse(value, what=f"headers[{name!r}]"))
+                secrets.append(headers[name])
+        if self._endpoint.api_key is not None:
+            key = resolve(SecretRef.parse(self._endpoint.api_key, what="api_key"))
+            headers["authorization"] = f"Bearer {key}"
+            secrets.append(key)
+        # As it is, without its scheme ("Bearer ..."), and as JSON would write it.
+        forms = {form for secret in secrets for form in (secret, secret.split()[-1], json.dumps(secret)[1:-1])}
+        known = {*self._secrets, *(form.encode() for form in forms if len(form) >= _SHORTEST_REDACTED)}
+        self._secrets = tuple(sorted(known, key=len, reverse=True))
+        return headers
+
+    def __repr__(self) -> str:
+        return f"Credentials({self._endpoint.api_key or 'no key'})"
+
+
+def resolve(reference: SecretRef) -> str:
+    """Return the secret behind a reference.
+
+    Raises
+    ------
+    AuthenticationError
+        When there is none here, or it cannot stand in a header.
+    """
+    here = f"on {platform.node() or 'this machine'} (process {os.getpid()})"
+    match reference.kind:
+        case "env":
+            secret = os.environ.get(reference.target)
+            missing = f"The environment variable {reference.target} is not set {here}. Set it on every worker"
+        case "file":
+            try:
+                secret = Path(reference.target).expanduser().read_text(encoding="utf-8")
+            except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home directory
+                secret = None
+            missing = f"The key file {reference.target} cannot be read {here}. Put it there on every worker"
+        case "callable":
+            secret = _call(reference, here)
+            missing = f"{reference.target} gave no text {here}. Let it return the key"
+    secret = (secret or "").strip()
+    if not secret:
+        msg = f"{missing}, not only on the client, or pass another reference."
+        raise AuthenticationError(msg)
+    if not secret.isascii() or not secret.isprintable():
+        msg = f"The secret behind {reference} {here} holds characters no header can carry: check what is stored there."
+        raise AuthenticationError(msg)
+    return secret
+
+
+def _call(reference: SecretRef, here: str) -> str:
+    module, _, name = reference.target.partition(":")
+    try:
+        secret = getattr(importlib.import_module(module), name)()
+    except Exception as error:  # noqa: BLE001  a user's function may raise anything, and its message may hold the secret
+        msg = f"{reference} raised {type(error).__name__} {here}. Call it there by hand to see why."
+        raise AuthenticationError(msg) from None
+    return secret if isinstance(secret, str) else ""

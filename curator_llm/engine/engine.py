@@ -1,0 +1,267 @@
+"""The engine: one thread and one event loop per process, one line per quota scope, one writer per journal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from dask.utils import parse_bytes
+
+from curator_llm import config
+from curator_llm.config import parse_duration
+from curator_llm.engine.batch import Batch
+from curator_llm.engine.line import Landing, Line, Source
+from curator_llm.engine.scopes import Scopes
+from curator_llm.engine.transport import Transport
+from curator_llm.engine.transport.pyreqwest import PyreqwestTransport
+from curator_llm.errors import CuratorLLMError, EngineError, JournalError
+from curator_llm.journal.store import Journal
+from curator_llm.journal.writer import JournalWriter
+from curator_llm.limits.allowance import Allowance
+from curator_llm.operations.base import Operation
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.wire.exchange import Request
+
+
+class Engine:
+    """Sends requests for all partitions of this process.
+
+    Parameters
+    ----------
+    name : str, default "local"
+        For the thread's name.
+    """
+
+    def __init__(self, name: str = "local") -> None:
+        self._pid = os.getpid()
+        self._ordinals = itertools.count()
+        self._lock = threading.Lock()
+        self._batches: set[Batch] = set()
+        self._lines: dict[str, Line] = {}
+        self._scopes = Scopes()
+        self._transports: dict[str, Transport] = {}
+        self._journals: dict[Path, tuple[Journal, JournalWriter[Landing]]] = {}
+        self._closed = False
+        self._loop = _new_loop()
+        self._thread = threading.Thread(target=self._run, name=f"curator-llm engine {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine can still send; false in a forked child."""
+        return not self._closed and self._thread.is_alive() and self._pid == os.getpid()
+
+    def journal(self, directory: Path) -> Journal:
+        """Return the open journal of a directory.
+
+        Raises
+        ------
+        JournalError
+            When it cannot be used.
+        """
+        with self._lock:
+            return self._journal(directory)[0]
+
+    def submit(
+        self,
+        requests: Sequence[tuple[int, Request]],
+        *,
+        endpoint: Endpoint,
+        operation: Operation,
+        journal: Path | None,
+        run: str | None = None,
+    ) -> Batch:
+        """Take requests and return at once.
+
+        Parameters
+        ----------
+        requests : sequence of (int, Request)
+            Slot and request; slots name the outcomes.
+        endpoint : Endpoint
+        operation : Operation
+        journal : Path or None
+            Where replies are kept; None for nowhere.
+        run : str, optional
+            Who pays.
+
+        Raises
+        ------
+        RunError
+            When the key or the journal cannot be used on this machine, or the engine has ended.
+        """
+        with self._lock:
+            if not self.alive:
+                msg = "The engine of this process has ended. Run again: replies are kept."
+                raise EngineError(msg)
+            batch = Batch([slot for slot, _ in requests], next(self._ordinals), lambda: self.alive)
+            if batch.ended:
+                return batch
+            line = self._line(endpoint)
+            source = self._source(line, endpoint, operation, journal, run)
+            self._batches = {other for other in self._batches if not other.ended}
+            self._batches.add(batch)
+        self._call(line.accept, batch, source, list(requests))
+        return batch
+
+    def cancel(self, batch: Batch) -> None:
+        """Send nothing more for a batch; what is in flight ends and is kept."""
+        batch.cancelled = True
+
+    def set_share(self, index: int, count: int) -> None:
+        """Use only this process's share of all limits: member `index` of `count`."""
+        with self._lock:
+            if self._scopes.set_share(index, count):
+                for scope, line in self._lines.items():
+                    self._call(_grant, line, self._scopes.granted(scope))
+
+    def snapshot(self) -> dict[str, float]:
+        """Return counts since the start: sent, done, by status, tokens, in flight, limit, backlog."""
+        total: dict[str, float] = {"in_flight": 0, "limit": 0, "backlog": 0}
+        for line in list(self._lines.values()):
+            total["in_flight"] += line.allowance.permits.in_flight
+            total["limit"] += line.allowance.permits.cap
+            total["backlog"] += line.backlog
+            for name, count in list(line.counts.items()):
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def close(self, drain_s: float | None = None) -> None:
+        """Send nothing more, let what is in flight end and be kept, and end the thread.
+
+        Parameters
+        ----------
+        drain_s : float, optional
+            How long requests in flight may take; default ``curator-llm.engine.drain``.
+        """
+        with self._lock:
+            if not self.alive:
+                return
+            self._closed = True
+        limit_s = parse_duration(config.get("engine.drain"), "engine.drain") if drain_s is None else drain_s
+        # At interpreter exit no executor takes work any more: what blocks is done here, not on the loop.
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._drain(limit_s), self._loop).result()
+        for journal, writer in self._journals.values():
+            writer.close()
+            journal.close()
+        self._call(self._loop.stop)
+        self._thread.join()
+
+    def _line(self, endpoint: Endpoint) -> Line:
+        scope = endpoint.limits.scope
+        changed = self._scopes.add(endpoint)
+        line = self._lines.get(scope)
+        if line is None:
+            line = self._lines[scope] = Line(
+                self._loop,
+                Allowance(self._scopes.granted(scope), time.monotonic()),
+                unreachable_after_s=parse_duration(config.get("engine.unreachable-after"), "engine.unreachable-after"),
+                on_stop=self._forget,
+                on_crash=self._crashed,
+                rng=random.Random(),  # noqa: S311  spreads retries
+            )
+        elif changed:
+            self._call(_grant, line, self._scopes.granted(scope))
+        return line
+
+    def _source(self, line: Line, endpoint: Endpoint, operation: Operation, journal: Path | None, run: str | None) -> Source:
+        transport = self._transport(endpoint)
+        if journal is None:
+            return Source(line, endpoint, operation, transport, None, self._deliver_unkept, lambda _: None, run)
+        store, writer = self._journal(journal)
+        return Source(line, endpoint, operation, transport, journal, writer.put, store.find_own, run)
+
+    def _transport(self, endpoint: Endpoint) -> Transport:
+        name = repr((endpoint.base_urls, endpoint.api_key, endpoint.headers, endpoint.timeout, endpoint.ca_file, endpoint.proxy))
+        if name not in self._transports:
+            self._transports[name] = PyreqwestTransport(
+                endpoint,
+                max_reply_bytes=parse_bytes(config.get("engine.max-reply-bytes")),
+                idle_s=parse_duration(config.get("engine.idle-connection"), "engine.idle-connection"),
+            )
+        return self._transports[name]
+
+    def _journal(self, directory: Path) -> tuple[Journal, JournalWriter[Landing]]:
+        if directory not in self._journals:
+            journal = Journal(directory)
+            self._journals[directory] = (journal, JournalWriter(journal, self._kept, self._not_kept))
+        return self._journals[directory]
+
+    def _kept(self, landings: list[Landing]) -> None:
+        """Take what the journal has written, on the writer's thread."""
+        self._call(_deliver, landings)
+
+    def _not_kept(self, error: JournalError, landings: list[Landing]) -> None:
+        del landings
+        self._call(self._stop_lines, error)
+
+    def _deliver_unkept(self, landing: Landing) -> None:
+        self._loop.call_soon(_deliver, [landing])
+
+    def _stop_lines(self, error: CuratorLLMError) -> None:
+        for line in list(self._lines.values()):
+            line.stop(error)
+
+    def _forget(self, line: Line) -> None:
+        """Let go of a line that stopped: the next batch starts afresh, with one request."""
+        self._lines = {scope: other for scope, other in self._lines.items() if other is not line}
+
+    def _crashed(self, error: BaseException) -> None:
+        failure = EngineError(f"The engine failed: {type(error).__name__}: {error}. Please report this.")
+        for batch in list(self._batches):
+            batch.fail(failure)
+
+    def _call(self, function: Callable[..., object], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed; waiting batches notice that the engine is gone
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        except BaseException as error:  # noqa: BLE001  nobody may wait for a dead thread
+            self._crashed(error)
+        finally:
+            self._closed = True
+            self._loop.close()
+
+    async def _drain(self, limit_s: float) -> None:
+        lines = list(self._lines.values())
+        self._stop_lines(EngineError("The engine of this process is closing. Run again: replies are kept."))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                for line in lines:
+                    await line.drained()
+        for transport in self._transports.values():
+            await transport.close()  # what is still in flight ends as a fault, so no coroutine is cut off
+        for line in lines:
+            await line.drained()
+
+
+def _deliver(landings: list[Landing]) -> None:
+    by_line: dict[Line, list[Landing]] = {}
+    for landing in landings:
+        by_line.setdefault(landing[1].source.line, []).append(landing)
+    for line, landed in by_line.items():
+        line.deliver(landed)
+
+
+def _grant(line: Line, amounts: Mapping[str, float]) -> None:
+    line.allowance.grant(amounts, time.monotonic())
+    line.pump()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where it exists: a request costs a third less CPU on it."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,338 @@
+"""A line: everything that waits for one quota scope, and the one gate that decides what starts.
+
+Lives on the engine's loop; other threads reach it through ``call_soon_threadsafe`` only. Tasks live while there is
+work: a request that ends takes the next one along, so a full line starts no tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from pathlib import Path
+
+import msgspec
+
+from curator_llm.engine.batch import Batch
+from curator_llm.engine.retry import Again, Done, History, LineHistory, RetryPolicy, Stop, next_step
+from curator_llm.engine.stops import stop_error
+from curator_llm.engine.transport import Transport
+from curator_llm.errors import CuratorLLMError, EngineError
+from curator_llm.journal.record import embed, embed_text
+from curator_llm.limits.allowance import Allowance
+from curator_llm.operations.base import Operation
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.wire.envelopes import rename_max_tokens
+from curator_llm.wire.exchange import Fault, Record, Reply, Request
+from curator_llm.wire.verdicts import Verdict, judge
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where a batch's requests go, and how their records are kept; equal for all its flights.
+
+    Parameters
+    ----------
+    line : Line
+    endpoint : Endpoint
+    operation : Operation
+    transport : Transport
+    journal : Path or None
+        Where records are kept.
+    store : callable
+        Takes a flight's record; once it is kept, `Line.deliver` is called with both.
+    kept : callable
+        Returns the record this process has kept for a key, or None.
+    run : str or None
+        Who pays.
+    """
+
+    line: Line
+    endpoint: Endpoint
+    operation: Operation
+    transport: Transport
+    journal: Path | None
+    store: Callable[[Landing], None]
+    kept: Callable[[bytes], Record | None]
+    run: str | None
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """A request under way, and who waits for it."""
+
+    request: Request
+    source: Source
+    ordinal: int
+    history: History
+    waiters: list[tuple[Batch, int]] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
+    key_version: int = 0
+    renamed: bool = False
+
+
+#: A flight at its end, with what the journal keeps of it.
+Landing = tuple[Record, Flight]
+
+
+class Line:
+    """The requests of one scope.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+    allowance : Allowance
+        What may start.
+    unreachable_after_s : float
+    on_stop : callable
+        Told when the line stopped for good.
+    on_crash : callable
+        Told when the line itself failed.
+    rng : random.Random
+        Spreads retries.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        allowance: Allowance,
+        *,
+        unreachable_after_s: float,
+        on_stop: Callable[[Line], None],
+        on_crash: Callable[[BaseException], None],
+        rng: random.Random,
+    ) -> None:
+        self._loop = loop
+        self.allowance = allowance
+        self.history = LineHistory()
+        self.counts: Counter[str] = Counter()
+        self._unreachable_after_s = unreachable_after_s
+        self._on_stop = on_stop
+        self._on_crash = on_crash
+        self._rng = rng
+        self._flights: dict[tuple[Path | None, bytes], Flight] = {}
+        self._ready: list[tuple[int, int, Flight]] = []
+        self._delayed: list[tuple[float, int, Flight]] = []
+        self._thirsty: list[Batch] = []
+        self._arrivals = itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake: asyncio.TimerHandle | None = None
+        self._error: CuratorLLMError | None = None
+        self._renames = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return not self._flights
+
+    @property
+    def backlog(self) -> int:
+        """How many requests could start but for the limits."""
+        return len(self._ready)
+
+    def accept(self, batch: Batch, source: Source, requests: list[tuple[int, Request]]) -> None:
+        """Take a batch's requests; equal ones share a flight."""
+        if self._error is not None:
+            batch.fail(self._error)
+            return
+        policy = RetryPolicy(source.endpoint.max_attempts, source.endpoint.row_deadline, self._unreachable_after_s)
+        for slot, request in requests:
+            name = (source.journal, request.key)
+            flight = self._flights.get(name)
+            if flight is None:
+                record = source.kept(request.key)  # answered since the batch looked into the journal
+                if record is not None:
+                    batch.put(slot, record)
+                    continue
+                flight = Flight(request, source, batch.ordinal, History(policy, self.history))
+                self._flights[name] = flight
+                heappush(self._ready, (batch.ordinal, next(self._arrivals), flight))
+            flight.waiters.append((batch, slot))
+        self._thirsty.append(batch)
+        self.pump()
+
+    def pump(self) -> None:
+        """Start what may start."""
+        while (flight := self._next()) is not None:
+            task = self._loop.create_task(self._fly(flight))
+            self._tasks.add(task)
+            task.add_done_callback(self._landed)
+
+    def deliver(self, landings: list[Landing]) -> None:
+        """Hand records that are kept to whoever waits."""
+        for record, flight in landings:
+            self._flights.pop((flight.source.journal, flight.request.key), None)
+            for batch, slot in flight.waiters:
+                batch.put(slot, record)
+            flight.waiters.clear()
+
+    def stop(self, error: CuratorLLMError) -> None:
+        """Start nothing more and fail every batch; what is in flight ends and is kept."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._ready.clear()
+        self._delayed.clear()
+        for flight in self._flights.values():
+            for batch, _ in flight.waiters:
+                batch.fail(error)
+            flight.waiters.clear()
+        self._flights.clear()
+        self._on_stop(self)
+
+    async def drained(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _next(self) -> Flight | None:
+        """Return the next flight that may start: the only place where a start is decided."""
+        now = time.monotonic()
+        while self._delayed and self._delayed[0][0] <= now:
+            flight = heappop(self._delayed)[2]
+            heappush(self._ready, (flight.ordinal, next(self._arrivals), flight))
+        started: Flight | None = None
+        while self._ready:
+            flight = self._ready[0][2]
+            flight.waiters = [waiter for waiter in flight.waiters if not waiter[0].cancelled]
+            if not flight.waiters:
+                heappop(self._ready)
+                del self._flights[flight.source.journal, flight.request.key]
+                continue
+            if not self.history.answered and self.allowance.permits.in_flight:
+                break  # the first request goes alone: a wrong key or model costs one
+            cost = self.allowance.cost(flight.request.tokens)
+            wait_s = self.allowance.take(cost, now)
+            if wait_s:
+                self._wake_in(wait_s)
+                break
+            heappop(self._ready)
+            flight.cost = cost
+            started = flight
+            break
+        if started is None and not self._ready and self._delayed:
+            self._wake_in(self._delayed[0][0] - now)
+        if self._thirsty and len(self._ready) <= self.allowance.permits.cap:
+            for batch in self._thirsty:
+                batch.low_water.set()
+            self._thirsty.clear()
+        return started
+
+    def _wake_in(self, wait_s: float) -> None:
+        if wait_s == math.inf:
+            wait_s = self._delayed[0][0] - time.monotonic() if self._delayed else math.inf
+        if wait_s == math.inf:
+            return
+        due = self._loop.time() + max(wait_s, 0.001)
+        if self._wake is not None and not self._wake.cancelled():
+            if self._wake.when() <= due:
+                return
+            self._wake.cancel()
+        self._wake = self._loop.call_at(due, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        self.pump()
+
+    async def _fly(self, flight: Flight | None) -> None:
+        while flight is not None:
+            source, history = flight.source, flight.history
+            if history.first_sent_at is None:
+                history.first_sent_at = time.monotonic()
+            flight.key_version = source.transport.credentials.version
+            self.counts["sent"] += 1
+            outcome = await source.transport.send(self._outgoing(flight))
+            now = time.monotonic()
+            verdict = judge(outcome, source.operation.judge)
+            used = None if verdict.input_tokens is None else verdict.input_tokens + (verdict.output_tokens or 0)
+            self.allowance.settle(flight.cost, used if verdict.billed else 0)
+            if not await self._mended(flight, verdict):
+                opened = not self.history.answered
+                self.history.note(verdict, now)
+                self._after(flight, outcome, verdict, now)
+                if opened and self.history.answered:
+                    self.pump()
+            flight = self._next()
+
+    def _outgoing(self, flight: Flight) -> Request:
+        if self._renames and b'"max_tokens"' in flight.request.body:
+            flight.renamed = True
+            return msgspec.structs.replace(flight.request, body=rename_max_tokens(flight.request.body))
+        return flight.request
+
+    async def _mended(self, flight: Flight, verdict: Verdict) -> bool:
+        """Mend what costs no attempt, and put the flight back: a renamed parameter, a key that was rotated."""
+        if verdict.code == "max_tokens_renamed" and not flight.renamed:
+            self._renames = True
+        elif verdict.code == "authentication" and self._error is None:
+            credentials = flight.source.transport.credentials
+            try:
+                if credentials.version == flight.key_version and not await asyncio.to_thread(credentials.refresh):
+                    return False
+            except CuratorLLMError as error:
+                self.stop(error)
+                return True
+        else:
+            return False
+        if self._error is None:
+            heappush(self._ready, (flight.ordinal, next(self._arrivals), flight))
+        return True
+
+    def _after(self, flight: Flight, outcome: Reply | Fault, verdict: Verdict, now: float) -> None:
+        step = next_step(flight.history, verdict, now, self._rng)
+        match step:
+            case Done():
+                record = _record(flight, outcome, verdict, step)
+                self._count(record)
+                flight.source.store((record, flight))
+            case Again():
+                self.counts[f"retried {verdict.code}"] += 1
+                if step.pause:
+                    self.allowance.pause(step.due)
+                if self._error is None:
+                    heappush(self._delayed, (step.due, next(self._arrivals), flight))
+            case Stop():
+                self.stop(stop_error(verdict, flight.source.endpoint, self._unreachable_after_s))
+
+    def _count(self, record: Record) -> None:
+        self.counts["done"] += 1
+        self.counts[record.status] += 1
+        self.counts["input_tokens"] += record.input_tokens or 0
+        self.counts["output_tokens"] += record.output_tokens or 0
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.stop(EngineError(f"The engine failed: {type(error).__name__}: {error}. Please report this."))
+            self._on_crash(error)
+
+
+def _record(flight: Flight, outcome: Reply | Fault, verdict: Verdict, step: Done) -> Record:
+    history, source = flight.history, flight.source
+    reply = outcome if isinstance(outcome, Reply) else None
+    said = embed(reply.body) if reply else embed_text(verdict.text or "")
+    return Record(
+        key=flight.request.key.hex(),
+        op=source.operation.id,
+        status=step.status,
+        final=step.final,
+        attempts=history.attempts,
+        at=time.time(),
+        reply=said,
+        code=verdict.code,
+        http=reply.http if reply else None,
+        origin=reply.origin if reply else None,
+        model=verdict.model,
+        request_id=reply.headers.get("x-request-id") if reply else None,
+        input_tokens=verdict.input_tokens,
+        output_tokens=verdict.output_tokens,
+        billed=history.billed,
+        latency_s=round(outcome.elapsed_s, 6),
+        run=source.run,
+    )

@@ -1,0 +1,219 @@
+"""What to do after a verdict: done, again at a time, or stop the run. Pure: clock and random source are passed in.
+
+Numbers: 5 attempts; timeouts and malformed bodies 2 (each may have been billed); throttled tries wait as the server
+asks, else 1 s doubling to 60 s, and count as no attempt; what never reached a server costs nothing and waits too. A
+server that asks for more than a quarter of an hour is asked again after that: it may have meant something else.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from curator_llm.wire.exchange import Status
+from curator_llm.wire.verdicts import Verdict
+
+MAX_TIMEOUTS = 2
+MAX_MALFORMED = 2
+MAX_BACKOFF_S = 30.0
+MAX_THROTTLED_BACKOFF_S = 60.0
+MAX_RETRY_AFTER_S = 900.0
+#: From this throttled try on the server is given a whole window to recover.
+PATIENT_FROM_TRY = 10
+#: After the line has had an answer, so many refusals (403, 404) in a row end the run.
+MAX_REFUSALS_IN_A_ROW = 3
+
+_MALFORMED = frozenset({"malformed", "error_in_200"})
+#: Faults that say nothing about a server at the other end.
+_NO_ANSWER = frozenset({"connect", "dns", "tls", "certificate", "reset", "timeout", "closed", "local"})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The bounds of an endpoint.
+
+    Parameters
+    ----------
+    max_attempts : int
+    row_deadline_s : float
+        From the first send; waiting for a throttling server is not counted.
+    unreachable_after_s : float
+        How long a server may be out of reach before its first answer.
+    """
+
+    max_attempts: int
+    row_deadline_s: float
+    unreachable_after_s: float
+
+
+@dataclass(slots=True)
+class LineHistory:
+    """What a line has seen of its server.
+
+    Attributes
+    ----------
+    answered : bool
+        Whether any reply came that was no refusal.
+    refusals : int
+        403 and 404 in a row.
+    out_of_reach_since : float or None
+        When the first request of an unanswered line failed to reach a server.
+    """
+
+    answered: bool = False
+    refusals: int = 0
+    out_of_reach_since: float | None = None
+
+    def note(self, verdict: Verdict, now: float) -> None:
+        """Take a verdict into account, before `next_step`."""
+        if verdict.kind == "transient" and not verdict.sent:
+            self.out_of_reach_since = now if self.out_of_reach_since is None else self.out_of_reach_since
+        elif verdict.kind == "run":
+            self.refusals += 1
+        elif verdict.code not in _NO_ANSWER:
+            self.answered, self.refusals, self.out_of_reach_since = True, 0, None
+
+
+@dataclass(slots=True)
+class History:
+    """What has happened to a flight.
+
+    Attributes
+    ----------
+    attempts, timeouts, malformed, throttled, unsent : int
+        By class; `attempts` counts what a server may have worked on.
+    first_sent_at : float or None
+    waited_s : float
+        For a throttling server.
+    billed : bool
+        Whether any attempt was, or may have been.
+    """
+
+    policy: RetryPolicy
+    line: LineHistory
+    attempts: int = 0
+    timeouts: int = 0
+    malformed: int = 0
+    throttled: int = 0
+    unsent: int = 0
+    first_sent_at: float | None = None
+    waited_s: float = 0.0
+    billed: bool = False
+
+    def deadline(self) -> float:
+        """Return the moment after which nothing is sent."""
+        return (self.first_sent_at or 0.0) + self.policy.row_deadline_s + self.waited_s
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The row has its outcome; `final` says whether a rerun takes it."""
+
+    status: Status
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Ask again at `due`; with `pause` nothing of the line starts before."""
+
+    due: float
+    pause: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The run cannot go on."""
+
+
+Step = Done | Again | Stop
+
+
+def next_step(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
+    """Decide, and count the verdict into `history`.
+
+    Parameters
+    ----------
+    history : History
+        Its `first_sent_at` is set.
+    verdict : Verdict
+    now : float
+        Seconds of a monotonic clock.
+    rng : random.Random
+        Spreads the waits.
+    """
+    history.billed |= verdict.billed
+    match verdict.kind:
+        case "final":
+            history.attempts += verdict.sent
+            return Done(verdict.status, final=verdict.status != "failed")
+        case "run":
+            return _after_refusal(history, verdict, now, rng)
+        case "throttled":
+            return _after_throttle(history, verdict, now, rng)
+        case "transient":
+            return _after_transient(history, verdict, now, rng)
+
+
+def _after_refusal(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
+    """Stop at once, except for a 403 or 404 in the middle of a run that was going well."""
+    line = history.line
+    passing = verdict.code in {"authentication", "not_found"} and not (verdict.text or "").startswith("401")
+    if not passing or not line.answered or line.refusals >= MAX_REFUSALS_IN_A_ROW:
+        return Stop()
+    history.attempts += 1
+    if history.attempts >= history.policy.max_attempts:
+        return Done("failed", final=False)
+    return _again_or_failed(history, now + _backoff_s(history.attempts, rng), now)
+
+
+def _after_throttle(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
+    history.throttled += 1
+    if verdict.retry_after_s is not None:
+        wait_s = min(MAX_RETRY_AFTER_S, verdict.retry_after_s) * (1 + 0.25 * rng.random())
+    else:
+        wait_s = _doubled_s(1.0, history.throttled - 1, MAX_THROTTLED_BACKOFF_S) * (0.5 + 0.5 * rng.random())
+    if history.throttled >= PATIENT_FROM_TRY:
+        wait_s = max(wait_s, MAX_THROTTLED_BACKOFF_S)
+    history.waited_s += wait_s
+    return Again(now + wait_s, pause=True)
+
+
+def _after_transient(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
+    if not verdict.sent:
+        return _out_of_reach(history, now, rng)
+    history.attempts += 1
+    history.timeouts += verdict.code == "timeout"
+    history.malformed += verdict.code in _MALFORMED
+    if (
+        history.attempts >= history.policy.max_attempts
+        or history.timeouts >= MAX_TIMEOUTS
+        or history.malformed >= MAX_MALFORMED
+    ):
+        return Done(verdict.status, final=verdict.status == "rejected")
+    wait_s = max(_backoff_s(history.attempts, rng), min(MAX_RETRY_AFTER_S, verdict.retry_after_s or 0.0))
+    return _again_or_failed(history, now + wait_s, now)
+
+
+def _out_of_reach(history: History, now: float, rng: random.Random) -> Step:
+    """Wait for a server that cannot be reached: until the row's deadline if it ever answered, else not long."""
+    history.unsent += 1
+    due = now + _backoff_s(history.unsent, rng)
+    since = history.line.out_of_reach_since
+    if not history.line.answered and since is not None:
+        end = since + history.policy.unreachable_after_s
+        return Stop() if now >= end else Again(min(due, end))
+    return _again_or_failed(history, due, now)
+
+
+def _again_or_failed(history: History, due: float, now: float) -> Step:
+    return Again(due) if max(due, now) < history.deadline() else Done("failed", final=False)
+
+
+def _backoff_s(tries: int, rng: random.Random) -> float:
+    """Full jitter, doubling from half a second; a tenth at least, so that nobody spins."""
+    return max(0.1, rng.random() * _doubled_s(0.5, tries, MAX_BACKOFF_S))
+
+
+def _doubled_s(first_s: float, times: int, most_s: float) -> float:
+    return min(most_s, first_s * 2.0 ** min(times, 16))  # an outage of hours must not overflow a float

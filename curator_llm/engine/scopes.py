@@ -1,0 +1,80 @@
+"""The limits of each quota scope, as far as they are this process's."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+from curator_llm.engine.file_limits import permits_within_file_limit
+from curator_llm.limits.allowance import PERMITS, REQUESTS, TOKENS
+from curator_llm.limits.lease_book import LeaseBook, Report
+from curator_llm.spec.endpoint import Endpoint, Limits
+
+
+class Scopes:
+    """Which limits hold for which scope. Not thread-safe: the engine's lock guards it."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, list[Limits]] = {}
+        self._books: dict[str, LeaseBook] = {}
+        self._share = (0, 1)
+        self._seq = itertools.count()
+
+    def add(self, endpoint: Endpoint) -> bool:
+        """Take an endpoint's limits into account; return whether those of its scope changed.
+
+        Warns
+        -----
+        UserWarning
+            Once per scope, when endpoints of one scope disagree: the lowest limits hold.
+        """
+        limits = endpoint.limits
+        asked = self._asked.setdefault(limits.scope, [])
+        if limits in asked:
+            return False
+        asked.append(limits)
+        if len(asked) == 2:
+            warnings.warn(
+                f"Two endpoints share the quota scope {limits.scope!r} with different limits: the lowest hold. "
+                "Give both the same limits, or different `scope`s.",
+                stacklevel=2,
+            )
+        self._books.setdefault(limits.scope, LeaseBook({})).resize(self._totals(limits.scope))
+        return True
+
+    def set_share(self, index: int, count: int) -> bool:
+        """Take the share of member `index` of `count`; return whether that is new."""
+        if (index, count) == self._share:
+            return False
+        self._share = (index, count)
+        for scope, book in self._books.items():
+            book.resize(self._totals(scope))
+        return True
+
+    def granted(self, scope: str) -> dict[str, float]:
+        """Return what this process may use of a scope: all its book has, being its one member."""
+        book = self._books[scope]
+        grant = book.sync(Report("this process", next(self._seq), held={}, want=book.totals))
+        assert grant is not None  # noqa: S101  the sequence grows
+        return dict(grant.amounts)
+
+    def _totals(self, scope: str) -> dict[str, float]:
+        """Share the lowest limits out so that the sum over all members is the cap."""
+        index, count = self._share
+        asked = self._asked[scope]
+        cap = min(limits.max_concurrent_requests for limits in asked)
+        if cap < count:
+            warnings.warn(
+                f"max_concurrent_requests={cap} is less than the {count} workers: each keeps one request in flight. "
+                "Use fewer workers to hold the limit.",
+                stacklevel=2,
+            )
+        permits = max(1, cap // count + (index < cap % count))
+        totals: dict[str, float] = {PERMITS: permits_within_file_limit(permits)}
+        for name, rates in (
+            (REQUESTS, [limits.max_requests_per_minute for limits in asked]),
+            (TOKENS, [limits.max_tokens_per_minute for limits in asked]),
+        ):
+            if known := [rate for rate in rates if rate is not None]:
+                totals[name] = min(known) / count
+        return totals

@@ -1,0 +1,144 @@
+"""The default transport: pyreqwest (hyper and rustls) for servers reached by base URL and key.
+
+What it must be told, as measured: no environment proxy, no redirects, no decompression, bodies read in capped pieces,
+and a deadline of its own. A coroutine inside it is never cancelled: that would neither drop the request at the server
+nor free its connection.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+# Imported at start: pyreqwest loads this module when a first error occurs, which aborts the process when no file can be opened.
+import pyreqwest.exceptions as faults
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.proxy import ProxyBuilder
+
+from curator_llm.engine.credentials import Credentials
+from curator_llm.errors import ConfigurationError
+from curator_llm.spec.addresses import origin_of
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.wire.exchange import Fault, FaultKind, Reply, Request
+from curator_llm.wire.headers import KEPT_HEADERS
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class PyreqwestTransport:
+    """Sends to the address with the fewest requests in flight.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    max_reply_bytes : int
+        A larger body is dropped.
+    idle_s : float
+        How long an idle connection is kept.
+
+    Raises
+    ------
+    AuthenticationError
+        When the key cannot be found on this machine.
+    ConfigurationError
+        When `ca_file` or `proxy` cannot be used.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, max_reply_bytes: int, idle_s: float) -> None:
+        self.credentials = Credentials(endpoint)
+        self._in_flight = dict.fromkeys(endpoint.base_urls, 0)
+        self._timeout_s = endpoint.timeout
+        self._timeout = timedelta(seconds=endpoint.timeout)
+        self._max_reply_bytes = max_reply_bytes
+        self._client = _client(endpoint, idle_s)
+
+    async def send(self, request: Request) -> Reply | Fault:
+        """Send once, to the replica with the fewest in flight."""
+        base_url = min(self._in_flight, key=self._in_flight.__getitem__)
+        self._in_flight[base_url] += 1
+        started = time.monotonic()
+        try:
+            post = self._client.post(f"{base_url}/{request.path}").headers(self.credentials.headers)
+            async with post.body_bytes(request.body).timeout(self._timeout).build_streamed() as response:
+                body = await self._read(response.body_reader.read)
+                elapsed_s = time.monotonic() - started
+                if body is None:
+                    return Fault("too_large", True, f"the reply is larger than {self._max_reply_bytes:,} bytes", elapsed_s)
+                headers = {name: value for name in KEPT_HEADERS if (value := response.get_header(name)) is not None}
+                return Reply(response.status, headers, self.credentials.redact(body), elapsed_s, origin_of(base_url))
+        except faults.PyreqwestError as error:
+            return self._fault(error, time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001  a transport never raises: whatever it is belongs to this row
+            message = self.credentials.redact(f"{type(error).__name__}: {error}".encode()).decode()
+            return Fault("local", False, message[:500], time.monotonic() - started)
+        finally:
+            self._in_flight[base_url] -= 1
+
+    async def close(self) -> None:
+        """Let idle connections go."""
+        await self._client.close()
+
+    async def _read(self, read: object) -> bytes | None:
+        pieces, size = [], 0
+        while (piece := await read(self._max_reply_bytes + 1 - size)) is not None:  # type: ignore[operator]
+            pieces.append(piece.to_bytes())
+            size += len(pieces[-1])
+            if size > self._max_reply_bytes:
+                return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _fault(self, error: faults.PyreqwestError, elapsed_s: float) -> Fault:
+        """Read the causes: the names of the exceptions do not tell "never sent" from "maybe billed"."""
+        details = getattr(error, "details", None) or {}
+        causes = [str(cause.get("message")) for cause in details.get("causes") or []]
+        said = " ".join(causes)
+        kind: FaultKind = "reset"
+        if "dns error" in said:
+            kind = "dns"
+        elif "peer certificate" in said:
+            kind = "certificate"
+        elif "(Connect)" in said:
+            kind = "connect" if "tcp connect" in said or "timed out" in said or "deadline" in said else "tls"
+        elif isinstance(error, faults.ClientClosedError):
+            kind = "closed"
+        elif isinstance(error, TimeoutError):
+            kind = "timeout"
+            causes = [f"no complete reply within {self._timeout_s:g} s"]
+        elif isinstance(error, faults.BuilderError):
+            kind = "local"
+        text = causes[-1] if causes else error.message
+        sent = kind in {"reset", "timeout"}
+        return Fault(kind, sent, self.credentials.redact(text.encode()).decode()[:500], elapsed_s)
+
+
+def _client(endpoint: Endpoint, idle_s: float) -> Client:
+    builder = (
+        ClientBuilder()
+        .http1_only()
+        .follow_redirects(False)
+        .referer(False)
+        .gzip(False)
+        .brotli(False)
+        .zstd(False)
+        .deflate(False)
+        .tcp_nodelay(True)
+        .connect_timeout(timedelta(seconds=CONNECT_TIMEOUT_S))
+        .pool_idle_timeout(timedelta(seconds=idle_s))
+        .pool_max_idle_per_host(endpoint.max_concurrent_requests)
+    )
+    if endpoint.proxy is None:
+        builder = builder.no_proxy()
+    elif endpoint.proxy != "env":
+        try:
+            builder = builder.no_proxy().proxy(ProxyBuilder.all(endpoint.proxy))
+        except Exception:  # noqa: BLE001  the library does not say which
+            msg = f"`proxy` is {endpoint.proxy!r}: give a URL such as 'http://proxy.example:3128', or 'env'."
+            raise ConfigurationError(msg) from None
+    if endpoint.ca_file is not None:
+        try:
+            builder = builder.add_root_certificate_pem(Path(endpoint.ca_file).expanduser().read_bytes())
+        except Exception as error:  # noqa: BLE001  a missing file, or one that is no PEM
+            msg = f"`ca_file` {endpoint.ca_file!r} cannot be used on this machine ({type(error).__name__}): give a PEM file."
+            raise ConfigurationError(msg) from None
+    return builder.build()

@@ -1,0 +1,1 @@
+"""Stages on pandas frames. The only room that knows pandas; knows no Dask."""

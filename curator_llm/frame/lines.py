@@ -1,0 +1,80 @@
+"""The two lines every run prints: what it will ask, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from curator_llm.wire.exchange import STATUSES
+
+
+def plan_line(output: str, *, rows: int, requests: int, reused: int, journal: Path | None) -> str:
+    """Return the line before a run.
+
+    Examples
+    --------
+    >>> plan_line("summary", rows=3000, requests=2500, reused=500, journal=Path("j"))
+    'summary: 3,000 rows, 2,500 requests, 500 reused from j'
+    """
+    kept = "replies are not kept (journal=False)" if journal is None else f"{reused:,} reused from {_short(journal)}"
+    return f"{output}: {rows:,} rows, {requests:,} requests, {kept}"
+
+
+def summary_line(
+    output: str,
+    statuses: Mapping[str, int],
+    *,
+    seconds: float,
+    failures: Mapping[str, int] | None = None,
+    cost_usd: float | None = None,
+    held_back_by: str | None = None,
+) -> str:
+    """Return the line after a run.
+
+    Parameters
+    ----------
+    output : str
+    statuses : mapping of str to int
+        Rows by status.
+    seconds : float
+        Wall time.
+    failures : mapping of str to int, optional
+        Failed and rejected rows by code.
+    cost_usd : float, optional
+    held_back_by : str, optional
+        What limited the speed.
+
+    Examples
+    --------
+    >>> summary_line("summary", {"ok": 299, "failed": 1}, seconds=60, failures={"timeout": 1}, cost_usd=0.5)
+    'summary: ok 299 · failed 1 (timeout 1) · $0.50 · 1.0 min · 5.0 rows/s'
+    """
+    rows = sum(statuses.values())
+    parts = [f"{status} {statuses[status]:,}" for status in STATUSES if statuses.get(status)] or ["no rows"]
+    if failures:
+        parts[-1] += " (" + ", ".join(f"{code} {count:,}" for code, count in failures.items()) + ")"
+    if cost_usd is not None:
+        parts.append(f"${cost_usd:,.2f}")
+    parts.append(f"{_rounded(seconds)} s" if seconds < 60 else f"{_rounded(seconds / 60)} min")
+    if rows and seconds:
+        parts.append(f"{_rounded(rows / seconds)} rows/s")
+    if held_back_by:
+        parts.append(f"held back by {held_back_by}")
+    return f"{output}: " + " · ".join(parts)
+
+
+def total_cost(costs: Iterable[float | None]) -> float | None:
+    """Return the sum, None when no cost is known."""
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known else None
+
+
+def _rounded(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(Path("~") / path.relative_to(Path.home()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,164 @@
+"""The way of a partition's rows: requests, journal, engine, records, columns."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from curator_llm.engine.batch import Batch
+from curator_llm.engine.engine import Engine
+from curator_llm.errors import RowsFailedError
+from curator_llm.frame.columns import attach, check_columns, table_of
+from curator_llm.journal.store import default_directory
+from curator_llm.operations.base import Operation
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.wire.exchange import Record, Request, Skip
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What a stage is, without how it is called.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    operation : Operation
+    output : str
+    journal : str, False or None
+        A directory, none, or the configured one.
+    on_error : {"column", "raise"}
+    fail_on_error : float, optional
+        Share (below 1) or count of failed and rejected rows of a partition that fails it.
+    run : str, optional
+        Who pays; set by jobs.
+    """
+
+    endpoint: Endpoint
+    operation: Operation
+    output: str
+    journal: str | bool | None
+    on_error: str
+    fail_on_error: float | None
+    run: str | None = None
+
+    def journal_directory(self) -> Path | None:
+        """Return where replies are kept on this machine, None for nowhere."""
+        if self.journal is False:
+            return None
+        return Path(str(self.journal)).expanduser().absolute() if self.journal else default_directory()
+
+
+@dataclass
+class Plan:
+    """What a partition needs, before anything is sent."""
+
+    rows: int
+    journal: Path | None
+    requests: list[Request | Skip]
+    records: dict[bytes, Record] = field(default_factory=dict)
+
+    @property
+    def todo(self) -> list[tuple[int, Request]]:
+        """The requests whose replies the journal does not have, with their rows."""
+        return [
+            (row, request)
+            for row, request in enumerate(self.requests)
+            if isinstance(request, Request) and request.key not in self.records
+        ]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A partition with its columns, and how its rows ended."""
+
+    frame: pd.DataFrame
+    outcomes: list[Record | Skip]
+    seconds: float
+
+    def statuses(self) -> Counter[str]:
+        """Count rows by status."""
+        return Counter(outcome.status for outcome in self.outcomes)
+
+
+def plan_rows(frame: pd.DataFrame, spec: StageSpec, engine: Engine) -> Plan:
+    """Make the requests and look up what the journal has."""
+    operation = spec.operation
+    check_columns(frame, operation.inputs, spec.output, [name for name, _ in operation.columns])
+    requests = operation.requests(table_of(frame, operation.inputs), len(frame))
+    plan = Plan(len(frame), spec.journal_directory(), requests)
+    keys = {request.key for request in requests if isinstance(request, Request)}
+    if plan.journal is not None and keys:
+        plan.records = engine.journal(plan.journal).lookup(keys)
+    return plan
+
+
+def run_rows(
+    frame: pd.DataFrame,
+    spec: StageSpec,
+    engine: Engine,
+    *,
+    wait: Callable[[Batch], object] = Batch.wait,
+    announce: Callable[[Plan], object] | None = None,
+) -> Result:
+    """Answer every row of a frame.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame, n rows
+    spec : StageSpec
+    engine : Engine
+    wait : callable
+        Waits for the end of the batch; a cluster lets the next partition start meanwhile.
+    announce : callable, optional
+        Told the plan before anything is sent.
+
+    Raises
+    ------
+    RunError
+        When no row can work; replies that came are kept.
+    RowsFailedError
+        When more rows failed than the stage allows; replies are kept.
+    """
+    started = time.monotonic()
+    plan = plan_rows(frame, spec, engine)
+    if announce is not None:
+        announce(plan)
+    todo = plan.todo
+    answered: dict[int, Record] = {}
+    if todo:
+        batch = engine.submit(
+            todo, endpoint=spec.endpoint, operation=spec.operation, journal=plan.journal, run=spec.run
+        )
+        try:
+            wait(batch)
+            answered = batch.outcomes()
+        except BaseException:
+            engine.cancel(batch)
+            raise
+    outcomes: list[Record | Skip] = [
+        request if isinstance(request, Skip) else answered.get(row) or plan.records[request.key]
+        for row, request in enumerate(plan.requests)
+    ]
+    values = spec.operation.read(outcomes)
+    result = Result(attach(frame, spec.operation.columns, values), outcomes, time.monotonic() - started)
+    _check_failures(spec, values)
+    return result
+
+
+def _check_failures(spec: StageSpec, values: dict[str, list[Any]]) -> None:
+    statuses, errors = values[f"{spec.output}__status"], values[f"{spec.output}__error"]
+    bad = [error for status, error in zip(statuses, errors, strict=True) if status in {"failed", "rejected"}]
+    limit = spec.fail_on_error
+    too_many = limit is not None and (len(bad) / len(statuses) > limit if limit < 1 else len(bad) >= limit) if bad else False
+    if too_many or (bad and spec.on_error == "raise"):
+        msg = (
+            f"{len(bad)} of {len(statuses)} rows failed or were rejected, the first with: {bad[0]}. The replies of the others "
+            "are kept: run again to ask only for the missing ones, or pass on_error='column' to keep failures as a column."
+        )
+        raise RowsFailedError(msg)

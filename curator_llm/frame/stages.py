@@ -1,0 +1,334 @@
+"""Stages: what a user builds once and applies to frames. On a pandas frame a stage runs at once, on a Dask frame lazily."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import pandas as pd
+
+from curator_llm import runtime
+from curator_llm.errors import ConfigurationError
+from curator_llm.frame.columns import attach, check_columns
+from curator_llm.frame.lines import plan_line, summary_line, total_cost
+from curator_llm.frame.run_rows import Plan, Result, StageSpec, plan_rows, run_rows
+from curator_llm.operations.base import ChatRequests, check_details
+from curator_llm.operations.chat import Chat, choice_format
+from curator_llm.operations.reward import HELPSTEER_ATTRIBUTES, Reward
+from curator_llm.prompt.messages import ChatColumn, Messages, TemplatedMessages
+from curator_llm.spec.budget import Budget
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.spec.generation import GenerationConfig
+from curator_llm.wire.exchange import Record, Request
+
+FrameT = TypeVar("FrameT")
+
+
+class Stage:
+    """A model asked once per row: what all stages share. Frozen; travels in graphs."""
+
+    spec: StageSpec
+    #: Name of Dask's tasks.
+    __name__ = "stage"
+
+    def __call__(self, frame: FrameT) -> FrameT:
+        """Add the stage's columns to a frame.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame or dask.dataframe.DataFrame, n rows
+
+        Returns
+        -------
+        DataFrame of the same kind, n rows
+            Same index, order, partitions and columns, the added ones behind them.
+
+        Raises
+        ------
+        MissingColumnError
+            Now, when the stage reads a column that is not there.
+        RunError
+            At compute, when no row can work: key, model, quota, address, journal.
+        RowsFailedError
+            At compute, when more rows fail than the stage allows.
+
+        Notes
+        -----
+        Cost: one request for each distinct row the journal has no reply for.
+        """
+        if not isinstance(frame, pd.DataFrame):
+            return cast("FrameT", self._on_dask(frame))
+        if "dask.dataframe" in sys.modules:
+            from curator_llm.cluster.expression import in_meta_inference
+
+            if in_meta_inference():
+                return cast("FrameT", self.meta(frame))
+        if "distributed" in sys.modules or "dask.multiprocessing" in sys.modules:
+            from curator_llm.cluster.task import current_worker, in_dask_task, run_partition
+
+            if in_dask_task():
+                return cast("FrameT", run_partition(frame, self.spec, current_worker()).frame)
+        return cast("FrameT", self._at_once(frame))
+
+    def meta(self, frame: Any) -> Any:
+        """Return an empty pandas frame with the columns and dtypes that the stage gives for `frame`.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame or dask.dataframe.DataFrame
+        """
+        empty = (frame if isinstance(frame, pd.DataFrame) else frame._meta).iloc[:0]
+        operation = self.spec.operation
+        check_columns(empty, operation.inputs, self.spec.output, [name for name, _ in operation.columns])
+        return attach(empty, operation.columns, {name: [] for name, _ in operation.columns})
+
+    def dry_run(self, frame: pd.DataFrame) -> Plan:
+        """Return what would be asked for a pandas frame; nothing is sent and no key is needed."""
+        return plan_rows(frame, self.spec, runtime.engine())
+
+    def with_run(self, *, run: str | None, journal: str) -> Stage:
+        """Return this stage as part of a run, its replies kept in the run's journal."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.spec = dataclasses.replace(self.spec, run=run, journal=journal)
+        return copy
+
+    def _on_dask(self, frame: Any) -> Any:
+        if "dask.dataframe" in sys.modules:
+            from curator_llm.cluster.expression import apply, is_dask_frame
+
+            if is_dask_frame(frame):
+                return apply(self, frame, self.meta(frame))
+        msg = f"A stage takes a pandas or Dask DataFrame, not {type(frame).__name__}."
+        raise ConfigurationError(msg)
+
+    def _at_once(self, frame: pd.DataFrame) -> pd.DataFrame:
+        result = run_rows(frame, self.spec, runtime.engine(), announce=self._announce)
+        print(self._summary(result), file=sys.stderr)  # noqa: T201  the line every run prints
+        return result.frame
+
+    def _announce(self, plan: Plan) -> None:
+        requests = [request for request in plan.requests if isinstance(request, Request)]
+        reused = sum(request.key in plan.records for request in requests)
+        asked = len({request.key for _, request in plan.todo})
+        line = plan_line(self.spec.output, rows=plan.rows, requests=asked, reused=reused, journal=plan.journal)
+        print(line, file=sys.stderr)  # noqa: T201  the line every run prints
+
+    def _summary(self, result: Result) -> str:
+        operation = cast("ChatRequests", self.spec.operation)
+        failures = Counter(
+            outcome.code or "" for outcome in result.outcomes if outcome.status in {"failed", "rejected", "skipped"}
+        )
+        paid = {id(outcome): outcome for outcome in result.outcomes if isinstance(outcome, Record)}
+        cost = total_cost(operation.cost_usd(record) for record in paid.values())
+        return summary_line(
+            self.spec.output, result.statuses(), seconds=result.seconds, failures=dict(failures), cost_usd=cost
+        )
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (type(self).__qualname__, repr(self.spec))
+
+    def __repr__(self) -> str:
+        operation = self.spec.operation
+        return f"{type(self).__name__}({self.spec.endpoint!r}, output={self.spec.output!r}, reads={list(operation.inputs)!r})"
+
+
+class QueryModel(Stage):
+    """Ask a chat model once per row.
+
+    Parameters
+    ----------
+    endpoint : Endpoint or str
+        A model name is an Endpoint with defaults.
+    prompt : str, optional
+        Template of the user message: ``{column}`` names; ``{{`` and ``}}`` are braces.
+    messages : str or list of dict, optional
+        Instead of `prompt`: the name of a chat column (lists of role and content, or JSON text), or messages whose
+        contents are templates.
+    system : str, optional
+        Template of a system message; before a chat column it stands as it is, where a chat has none of its own.
+    output : str, default "completion"
+        Name of the output column, and prefix of those beside it.
+    choices : sequence of str, optional
+        The reply must be one of them: asked for by ``response_format``, matched after strip and casefold.
+    generation : GenerationConfig or mapping, optional
+        Sampling parameters.
+    details : bool or sequence of str, default False
+        Further columns: finish_reason, input_tokens, output_tokens, cached_tokens, reasoning_tokens, reasoning,
+        attempts, latency_s, cost_usd, model, request_id. Free later, from the journal.
+    on_error : {"column", "raise"}
+        Whether failed rows are a column, or an error once the partition's replies are kept.
+    fail_on_error : float, optional
+        Share (below 1) or count of failed and rejected rows of a partition that fails the stage.
+    budget : Budget, optional
+        Not enforced yet, and therefore refused.
+    sample_by : str, optional
+        Rows with different values in this column are different requests, even if they ask the same.
+    journal : str or False, optional
+        Directory where replies are kept; default ``curator-llm.journal.path``; False keeps none.
+
+    Raises
+    ------
+    ConfigurationError
+        Now, for anything that cannot work.
+
+    Notes
+    -----
+    Adds ``<output>`` (string, null unless the model gave text), ``<output>__status`` and ``<output>__error``.
+
+    Examples
+    --------
+    >>> QueryModel("gpt-4.1-mini", prompt="Topic of {text}", output="topic", generation={"max_tokens": 8})
+    QueryModel(Endpoint('gpt-4.1-mini', base_url='https://api.openai.com/v1', api_key='env:OPENAI_API_KEY'), \
+output='topic', reads=['text'])
+    """
+
+    __name__ = "query_model"
+
+    def __init__(
+        self,
+        endpoint: Endpoint | str,
+        *,
+        prompt: str | None = None,
+        messages: str | Sequence[Mapping[str, str]] | None = None,
+        system: str | None = None,
+        output: str = "completion",
+        choices: Sequence[str] | None = None,
+        generation: GenerationConfig | Mapping[str, Any] | None = None,
+        details: bool | Sequence[str] = False,
+        on_error: str = "column",
+        fail_on_error: float | None = None,
+        budget: Budget | None = None,
+        sample_by: str | None = None,
+        journal: str | bool | None = None,
+    ) -> None:
+        endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
+        fields = GenerationConfig.of(generation).body_fields()
+        if choices is not None:
+            if "response_format" in fields:
+                msg = "Both `choices` and a `response_format` are given: `choices` makes its own, so drop one."
+                raise ConfigurationError(msg)
+            fields["response_format"] = choice_format(choices)
+        operation = Chat(
+            model=endpoint.model,
+            identity=endpoint.identity,
+            messages=_messages(prompt, messages, system),
+            body_fields={**(endpoint.extra_body or {}), **fields},
+            output=output,
+            sample_by=sample_by,
+            details=check_details(details),
+            price_usd=endpoint.price_usd,
+            choices=tuple(choices or ()),
+        )
+        self.spec = _spec(endpoint, operation, output, journal, on_error, fail_on_error, budget)
+
+
+class QueryRewardModel(Stage):
+    """Score each row's conversation with a reward model.
+
+    Parameters
+    ----------
+    endpoint : Endpoint or str
+    messages : str or list of dict
+        The name of a chat column, or messages whose contents are templates.
+    output : str, default "reward"
+    attributes : sequence of str, default the five of HelpSteer2
+        Scores that become columns ``<output>__<attribute>``; a reply without one of them is ``invalid``. A model that
+        answers with one number has the attribute ``score``.
+    details, on_error, fail_on_error, budget, sample_by, journal
+        As for `QueryModel`.
+    generation : GenerationConfig or mapping, optional
+
+    Raises
+    ------
+    ConfigurationError
+        Now, for anything that cannot work.
+
+    Notes
+    -----
+    Adds ``<output>`` (all scores as JSON text), a float column per attribute, ``<output>__status`` and
+    ``<output>__error``. Scores come from logprobs, as NVIDIA's reward models send them, else from the content.
+
+    Examples
+    --------
+    >>> score = QueryRewardModel(Endpoint("nemotron-reward", base_url="http://localhost:8000/v1"), messages="chat")
+    >>> [name for name, _ in score.spec.operation.columns][:3]
+    ['reward', 'reward__helpfulness', 'reward__correctness']
+    """
+
+    __name__ = "query_reward_model"
+
+    def __init__(
+        self,
+        endpoint: Endpoint | str,
+        *,
+        messages: str | Sequence[Mapping[str, str]],
+        output: str = "reward",
+        attributes: Sequence[str] = HELPSTEER_ATTRIBUTES,
+        generation: GenerationConfig | Mapping[str, Any] | None = None,
+        details: bool | Sequence[str] = False,
+        on_error: str = "column",
+        fail_on_error: float | None = None,
+        budget: Budget | None = None,
+        sample_by: str | None = None,
+        journal: str | bool | None = None,
+    ) -> None:
+        endpoint = Endpoint(endpoint) if isinstance(endpoint, str) else endpoint
+        if isinstance(attributes, str) or not attributes:
+            msg = f"`attributes` is {attributes!r}: give the names of the scores, such as ['score']."
+            raise ConfigurationError(msg)
+        operation = Reward(
+            model=endpoint.model,
+            identity=endpoint.identity,
+            messages=_messages(None, messages, None),
+            body_fields={**(endpoint.extra_body or {}), **GenerationConfig.of(generation).body_fields()},
+            output=output,
+            sample_by=sample_by,
+            details=check_details(details),
+            price_usd=endpoint.price_usd,
+            attributes=tuple(attributes),
+        )
+        self.spec = _spec(endpoint, operation, output, journal, on_error, fail_on_error, budget)
+
+
+def _messages(prompt: str | None, messages: str | Sequence[Mapping[str, str]] | None, system: str | None) -> Messages:
+    if (prompt is None) == (messages is None):
+        msg = "Give `prompt` (a template) or `messages` (a chat column, or messages with templates): one of them."
+        raise ConfigurationError(msg)
+    if isinstance(messages, str):
+        return ChatColumn(messages, system)
+    turns = [{"role": "user", "content": prompt}] if messages is None else list(messages)
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": system})
+    return TemplatedMessages.of(cast("Sequence[Mapping[str, str]]", turns))
+
+
+def _spec(
+    endpoint: Endpoint,
+    operation: Chat | Reward,
+    output: str,
+    journal: str | bool | None,
+    on_error: str,
+    fail_on_error: float | None,
+    budget: Budget | None,
+) -> StageSpec:
+    if not isinstance(output, str) or not output:
+        msg = f"`output` is {output!r}: give the name of a column."
+        raise ConfigurationError(msg)
+    if on_error not in {"column", "raise"}:
+        msg = f"`on_error` is {on_error!r}: give 'column' or 'raise'."
+        raise ConfigurationError(msg)
+    if fail_on_error is not None and not fail_on_error > 0:
+        msg = f"`fail_on_error` is {fail_on_error!r}: give a share below 1 or a count of rows."
+        raise ConfigurationError(msg)
+    if journal is True or (isinstance(journal, str) and "://" in journal):
+        msg = f"`journal` is {journal!r}: give a directory on a file system that all workers share, or False."
+        raise ConfigurationError(msg)
+    if budget is not None:
+        msg = "`budget` is not enforced yet: leave it out, and limit the spend with max_tokens and the number of rows."
+        raise ConfigurationError(msg)
+    kept = journal if journal is None or isinstance(journal, bool) else str(journal)
+    return StageSpec(endpoint, operation, output, kept, on_error, fail_on_error)

@@ -1,0 +1,79 @@
+"""The cluster a job runs on: one on this machine for the time of the run, or one that is there."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+import dask
+from distributed import Client, LocalCluster
+
+from curator_llm.errors import RunError
+from curator_llm.job.job_file import ClusterSpec
+
+_CONNECT_S = 30.0
+_WORKERS_S = 120.0
+#: A partition that was open on this many workers that died is given up. Dask's 3 is few on machines that may be taken away.
+_ALLOWED_FAILURES = 20
+
+
+@contextlib.contextmanager
+def attached(cluster: ClusterSpec, *, processes: bool = True) -> Iterator[Client]:
+    """Give a client of the cluster, with at least one worker.
+
+    Parameters
+    ----------
+    cluster : ClusterSpec
+    processes : bool, default True
+        Whether a cluster on this machine has workers in processes of their own.
+
+    Raises
+    ------
+    RunError
+        When the scheduler is not reached, or no worker comes.
+    """
+    with contextlib.ExitStack() as stack:
+        if cluster.scheduler is None:
+            client = stack.enter_context(Client(stack.enter_context(_local_cluster(cluster, processes=processes))))
+        else:
+            client = stack.enter_context(_connect(cluster.scheduler))
+        try:
+            client.wait_for_workers(1, timeout=_WORKERS_S)
+        except TimeoutError:
+            msg = f"No worker came to {client.scheduler.address} within {_WORKERS_S:g} s: start workers, then run again."
+            raise RunError(msg) from None
+        yield client
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=_CONNECT_S)
+    except (OSError, TimeoutError, ValueError):
+        msg = f"No scheduler answers at {address!r}: check the address, such as tcp://10.0.0.1:8786, and that it runs."
+        raise RunError(msg) from None
+
+
+def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
+    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}), _ctrl_c_ignored():
+        return LocalCluster(
+            n_workers=cluster.n_workers,
+            threads_per_worker=cluster.threads_per_worker,
+            memory_limit=cluster.memory_limit,
+            processes=processes,
+            dashboard_address=":0",
+        )
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Let worker processes start without Ctrl-C: a terminal sends it to all, and they have replies to keep."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,131 @@
+"""A job made ready: data looked at, stages built against its columns. Sends nothing, starts nothing, needs no key."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from curator_llm.errors import ConfigurationError
+from curator_llm.frame.stages import Stage
+from curator_llm.job.filters import Filter
+from curator_llm.job.inputs import Input, open_input
+from curator_llm.job.job_file import Job, LocalModel
+from curator_llm.job.pipeline import Step, build_steps, check_steps
+from curator_llm.job.places import Place
+from curator_llm.local import LocalServer
+from curator_llm.spec.endpoint import Endpoint
+
+#: Stands for the address of an embedded model that does not run yet.
+_NOWHERE = "http://127.0.0.1:9/v1"
+
+
+@dataclass(frozen=True)
+class CheckedJob:
+    """A job that can run.
+
+    Parameters
+    ----------
+    job : Job
+    source : Input
+    steps : tuple of Stage or Filter
+        With a stand-in for the address of embedded models.
+    meta : pandas.DataFrame
+        Empty, with the columns and dtypes of the output.
+    """
+
+    job: Job
+    source: Input
+    steps: tuple[Step, ...]
+    meta: pd.DataFrame
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The steps that ask a model."""
+        return stages_of(self.steps)
+
+
+def check_job(job: Job) -> CheckedJob:
+    """Check everything about a job that can be known before it runs.
+
+    Raises
+    ------
+    JobFileError
+        With file, place, value and what to do.
+    """
+    endpoints: dict[str, Endpoint] = {}
+    for name, endpoint in job.endpoints.items():
+        if isinstance(endpoint, LocalModel):
+            place = Place(job.file, f"endpoints.{name}")
+            if not _on_this_machine(job.cluster.scheduler):
+                msg = "an embedded model serves this machine alone: leave `scheduler` out, or name a server's base_url."
+                raise place.error(msg)
+            endpoints[name] = endpoint.endpoint(_NOWHERE, make_local_server(endpoint, place).slots)
+        else:
+            endpoints[name] = endpoint
+    source = open_input(job.input)
+    steps = build_steps(job, endpoints)
+    meta = check_steps(job, steps, source.meta)
+    _check_apart(job)
+    return CheckedJob(job, source, steps, meta)
+
+
+def make_local_server(model: LocalModel, place: Place) -> LocalServer:
+    """Return the server of an embedded model, not started.
+
+    Raises
+    ------
+    JobFileError
+        When there is no such model, or it is not installed.
+    """
+    try:
+        return LocalServer(model.model, **model.options)
+    except ConfigurationError as error:
+        raise place.caused(error) from None
+
+
+def stages_of(steps: tuple[Step, ...]) -> list[Stage]:
+    """Return the steps that ask a model."""
+    return [step for step in steps if isinstance(step, Stage)]
+
+
+def depends_on(steps: tuple[Step, ...]) -> Mapping[str, str]:
+    """Return the outputs of stages whose rows or requests depend on other stages' replies, each with one of these."""
+    made: dict[str, str] = {}  # column: the stage it comes from
+    found: dict[str, str] = {}
+    dropped_by: str | None = None
+    for step in steps:
+        if isinstance(step, Filter):
+            dropped_by = dropped_by or made.get(step.column)
+            continue
+        output, operation = step.spec.output, step.spec.operation
+        cause = dropped_by or next((made[name] for name in operation.inputs if name in made), None)
+        if cause is not None:
+            found[output] = cause
+        made |= {name: output for name, _ in operation.columns}
+    return found
+
+
+def _on_this_machine(scheduler: str | None) -> bool:
+    return scheduler is None or urlsplit(scheduler).hostname in {"127.0.0.1", "::1", "localhost"}
+
+
+def _check_apart(job: Job) -> None:
+    """Refuse an output that a rerun would read, or that would replace what is read."""
+    read, written = job.input.path, job.output.path
+    around = written == read or written in read.parents
+    inside = read in written.parents
+    if glob.has_magic(str(read)):
+        fixed = next(parent for parent in read.parents if not glob.has_magic(str(parent)))
+        inside = fixed in written.parents and ("**" in str(read) or _matches(written, read))
+    if around or inside:
+        msg = f"{written} and the input {read} lie in each other: name a path beside it."
+        raise job.output.place.error(msg)
+
+
+def _matches(written: Path, pattern: Path) -> bool:
+    return any(path.match(str(pattern)) for path in (written, written / f"part-00000{pattern.suffix}"))

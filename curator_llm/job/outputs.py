@@ -1,0 +1,154 @@
+"""What a job writes: one file per piece, all of one schema, beside the output's path until everything is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curator_llm.frame.columns import table_of
+from curator_llm.job.inputs import Input
+from curator_llm.job.job_file import Data
+from curator_llm.job.json_lines import encode_lines
+from curator_llm.prompt.cells import canonical_json
+
+
+class Output(Protocol):
+    """Writes pieces; travels to the workers."""
+
+    def write(self, frame: pd.DataFrame, number: int) -> None:
+        """Write piece `number`; a second writing replaces the first."""
+
+
+@dataclass(frozen=True)
+class ParquetOutput:
+    """One Parquet file per piece.
+
+    Parameters
+    ----------
+    directory : str
+        Exists.
+    schema : pyarrow.Schema
+        Of every file, whatever a piece holds.
+    """
+
+    directory: str
+    schema: Any
+
+    def write(self, frame: pd.DataFrame, number: int) -> None:
+        """Write piece `number`; a second writing replaces the first."""
+        as_text = [name for name in frame.columns if frame[name].dtype == object and _is_text(self.schema.field(name).type)]
+        columns = {name: [None if v is None else canonical_json(v).decode() for v in values] for name, values in table_of(frame, as_text).items()}
+        frame = frame.assign(**{name: pd.array(values, dtype="string[pyarrow]") for name, values in columns.items()})
+        table = pa.Table.from_pandas(frame, schema=self.schema, preserve_index=False)
+        table = table.replace_schema_metadata(self.schema.metadata)
+        with _Part(self.directory, f"part-{number:05d}.parquet") as file:
+            pq.write_table(table, file)
+
+
+@dataclass(frozen=True)
+class JsonLinesOutput:
+    """One JSONL file per piece."""
+
+    directory: str
+
+    def write(self, frame: pd.DataFrame, number: int) -> None:
+        """Write piece `number`; a second writing replaces the first."""
+        with _Part(self.directory, f"part-{number:05d}.jsonl") as file:
+            file.write(encode_lines(frame))
+
+
+def make_output(data: Data, directory: Path, meta: pd.DataFrame, source: Input) -> Output:
+    """Return what writes the pieces of a job into a directory.
+
+    Parameters
+    ----------
+    data : Data
+        The output, as the job file has it.
+    directory : Path
+        Beside the output's path.
+    meta : pandas.DataFrame
+        Empty, with the columns and dtypes to write.
+    source : Input
+        Its columns keep the types they have on disk.
+    """
+    if data.format == "jsonl":
+        return JsonLinesOutput(str(directory))
+    return ParquetOutput(str(directory), output_schema(meta, source))
+
+
+def output_schema(meta: pd.DataFrame, source: Input) -> Any:
+    """Return the types on disk: those of the input for its columns, those of their dtypes for the added ones.
+
+    The metadata that tells pandas which dtypes to read back is made the same way, from no rows at all, so it is equal in
+    all files. Columns of Python objects without a type on disk become JSON text.
+    """
+    known = source.schema or pa.schema([])
+    kept = [name for name in known.names if name in meta.columns and meta[name].dtype == source.meta[name].dtype]
+    fields, read_back = [], {}
+    usual = known.empty_table().to_pandas().reset_index()
+    for name in map(str, meta.columns):
+        if name in kept:
+            fields.append(known.field(name))
+            read_back[name] = usual[name]
+        else:
+            column = meta[name].astype("string[pyarrow]") if meta[name].dtype == object else meta[name]
+            fields.append(pa.field(name, pa.Array.from_pandas(column).type))
+            read_back[name] = column
+    metadata = pa.Schema.from_pandas(pd.DataFrame(read_back), preserve_index=False).metadata
+    return pa.schema(fields, metadata=metadata)
+
+
+def join_lines(directory: Path, file: Path) -> None:
+    """Write all parts of a directory into one file, in their order."""
+    with file.open("wb") as whole:
+        for part in sorted(directory.glob("part-*.jsonl"), key=_number):
+            with part.open("rb") as lines:
+                shutil.copyfileobj(lines, whole)
+        whole.flush()
+        os.fsync(whole.fileno())
+
+
+def remove_strays(directory: Path, parts: Iterable[int]) -> None:
+    """Remove what tasks left that were killed, or done twice."""
+    wanted = set(parts)
+    for file in directory.iterdir():
+        if not file.name.startswith("part-") or file.suffix == ".new" or _number(file) not in wanted:
+            file.unlink()
+
+
+def _number(part: Path) -> int:
+    return int(part.name.removeprefix("part-").partition(".")[0])
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+class _Part:
+    """A file that appears under its name when it is whole: two workers may write the same piece."""
+
+    def __init__(self, directory: str, name: str) -> None:
+        self._path = Path(directory, name)
+        self._new = Path(directory, f"{name}.{os.urandom(4).hex()}.new")
+
+    def __enter__(self) -> Any:
+        self._file = self._new.open("xb")
+        return self._file
+
+    def __exit__(self, *failure: object) -> None:
+        with self._file:
+            if failure == (None, None, None):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        if failure == (None, None, None):
+            self._new.replace(self._path)
+        else:
+            self._new.unlink()

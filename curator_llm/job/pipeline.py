@@ -1,0 +1,122 @@
+"""What happens to the rows of a job: its stages and filters in their order, and a piece of the input as one task.
+
+The steps are applied inside the task that reads and writes the piece. So rows are counted as each stage ends, before a
+later filter drops them; nothing is asked twice to count it; and memory holds only the pieces that are open.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from curator_llm.errors import ConfigurationError
+from curator_llm.frame.stages import Stage
+from curator_llm.job.filters import Filter
+from curator_llm.job.inputs import Piece
+from curator_llm.job.job_file import Job
+from curator_llm.job.outputs import Output
+from curator_llm.spec.endpoint import Endpoint
+
+Step = Stage | Filter
+
+#: What the failures of a summary are: rows with these have a code worth counting.
+_FAILURES = frozenset({"failed", "rejected", "skipped"})
+
+
+@dataclass
+class Counts:
+    """How the rows of a stage ended.
+
+    Attributes
+    ----------
+    statuses : Counter of str
+        Rows by status.
+    failures : Counter of str
+        Failed, rejected and skipped rows by code.
+    """
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there were."""
+        return self.statuses.total()
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, output: str) -> Counts:
+        """Count the rows of a stage's frame."""
+        statuses = frame[f"{output}__status"]
+        errors = frame[f"{output}__error"][statuses.isin(_FAILURES)]
+        return cls(Counter(statuses), Counter(error.partition(":")[0] for error in errors))
+
+    def add(self, other: Counts) -> None:
+        """Add another piece's counts."""
+        self.statuses.update(other.statuses)
+        self.failures.update(other.failures)
+
+
+@dataclass(frozen=True)
+class PieceReport:
+    """How a piece ended.
+
+    Parameters
+    ----------
+    number : int
+    rows_in, rows_out : int
+    counts : tuple of Counts
+        Of each stage.
+    """
+
+    number: int
+    rows_in: int
+    rows_out: int
+    counts: tuple[Counts, ...]
+
+
+def build_steps(job: Job, endpoints: Mapping[str, Endpoint]) -> tuple[Step, ...]:
+    """Make a job's stages.
+
+    Raises
+    ------
+    JobFileError
+        When one cannot be made.
+    """
+    return tuple(
+        step if isinstance(step, Filter) else step.build(endpoints[step.endpoint]) for step in job.steps
+    )
+
+
+def check_steps(job: Job, steps: tuple[Step, ...], meta: pd.DataFrame) -> pd.DataFrame:
+    """Check that each step finds its columns; return the empty frame that the last one gives.
+
+    Raises
+    ------
+    JobFileError
+        When a column is missing, or would be overwritten.
+    """
+    for said, step in zip(job.steps, steps, strict=True):
+        if isinstance(step, Filter):
+            step.check(meta)
+            continue
+        try:
+            meta = step.meta(meta)
+        except ConfigurationError as error:
+            raise said.place.caused(error) from None
+    return meta
+
+
+def answer_piece(piece: Piece, number: int, *, steps: tuple[Step, ...], output: Output) -> PieceReport:
+    """Read a piece, apply the steps and write it: one Dask task."""
+    frame = piece.read()
+    rows_in = len(frame)
+    counts = []
+    for step in steps:
+        frame = step(frame)
+        if isinstance(step, Stage):
+            counts.append(Counts.of(frame, step.spec.output))
+    output.write(frame, number)
+    return PieceReport(number, rows_in, len(frame), tuple(counts))

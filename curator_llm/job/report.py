@@ -1,0 +1,121 @@
+"""The report of a run: how it ended, in numbers; for report.json and for the lines at the end."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from curator_llm import __version__
+from curator_llm.frame.lines import summary_line
+from curator_llm.frame.stages import Stage
+from curator_llm.job.bill import Bill
+from curator_llm.job.check import CheckedJob
+from curator_llm.job.pipeline import Counts, PieceReport
+from curator_llm.job.run_directory import RunDirectory
+
+_PACKAGES = ("dask", "distributed", "pandas", "pyarrow", "pyreqwest")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an execution ended.
+
+    Parameters
+    ----------
+    status : str
+        One word, as in report.json.
+    exit_code : int
+    message : str, optional
+        Why, unless all is well.
+    """
+
+    status: str
+    exit_code: int
+    message: str | None = None
+
+
+class Tally:
+    """Adds up what pieces report.
+
+    Parameters
+    ----------
+    stages : list of Stage
+    """
+
+    def __init__(self, stages: list[Stage]) -> None:
+        self.stages = stages
+        self.rows_in = self.rows_out = 0
+        self.counts = [Counts() for _ in stages]
+        self.bills = [Bill() for _ in stages]
+        self.started_at = datetime.now(UTC)
+
+    def add(self, report: PieceReport) -> None:
+        """Add a piece."""
+        self.rows_in += report.rows_in
+        self.rows_out += report.rows_out
+        for total, counts in zip(self.counts, report.counts, strict=True):
+            total.add(counts)
+
+    def lines(self, seconds: float) -> list[str]:
+        """Return the summary line of each stage."""
+        return [
+            summary_line(
+                stage.spec.output,
+                counts.statuses,
+                seconds=seconds,
+                failures=dict(counts.failures.most_common()),
+                cost_usd=bill.cost_usd,
+            )
+            for stage, counts, bill in zip(self.stages, self.counts, self.bills, strict=True)
+        ]
+
+
+def make_report(
+    checked: CheckedJob, directory: RunDirectory, run: str, tally: Tally, ending: Ending, seconds: float
+) -> dict[str, Any]:
+    """Return what report.json says. Holds no secret: keys are references, and the text of unknown errors stays out."""
+    output = checked.job.output
+    return {
+        "version": 1,
+        "status": ending.status,
+        "exit_code": ending.exit_code,
+        "message": ending.message,
+        "run": run,
+        "job_file": checked.job.file,
+        "started_at": tally.started_at.isoformat(timespec="seconds"),
+        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "rows_in": tally.rows_in,
+        "rows_out": tally.rows_out,
+        "stages": [
+            _stage(stage, counts, bill)
+            for stage, counts, bill in zip(tally.stages, tally.counts, tally.bills, strict=True)
+        ],
+        "output": {output.format: str(output.path)} if ending.exit_code == 0 else None,
+        "journal": str(directory.journal),
+        "versions": {
+            "curator_llm": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
+    }
+
+
+def _stage(stage: Stage, counts: Counts, bill: Bill) -> dict[str, Any]:
+    """Rows are those of pieces that ended; requests and what follows are what this execution paid for."""
+    return {
+        "output": stage.spec.output,
+        "model": stage.spec.endpoint.model,
+        "endpoint": stage.spec.endpoint.identity.partition("\n")[0],
+        "rows": counts.rows,
+        "statuses": dict(counts.statuses.most_common()),
+        "failures": dict(counts.failures.most_common()),
+        "requests": bill.requests,
+        "attempts": bill.attempts,
+        "input_tokens": bill.input_tokens,
+        "output_tokens": bill.output_tokens,
+        "cost_usd": bill.cost_usd,
+    }

@@ -1,0 +1,189 @@
+"""Running a job: everything around the tasks. Checks first, then holds the run directory, then starts what costs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from distributed import Client, as_completed
+
+from curator_llm.cluster.progress import Progress
+from curator_llm.errors import ConfigurationError, RowsFailedError, RunError
+from curator_llm.frame.stages import Stage
+from curator_llm.job.attach import attached
+from curator_llm.job.bill import marks, read_bills, run_name
+from curator_llm.job.check import CheckedJob, check_job, depends_on, make_local_server, stages_of
+from curator_llm.job.job_file import Job, LocalModel
+from curator_llm.job.outputs import join_lines, make_output, remove_strays
+from curator_llm.job.pipeline import Step, answer_piece, build_steps
+from curator_llm.job.places import Place
+from curator_llm.job.progress import ProgressReporter
+from curator_llm.job.report import Ending, Tally, make_report
+from curator_llm.job.run_directory import RunDirectory
+from curator_llm.spec.endpoint import Endpoint
+
+Say = Callable[[str], object]
+
+
+def run_job(
+    job: Job, *, say: Say, processes: bool = True, progress_interval_s: float | None = None
+) -> Ending:
+    """Run a job to its end.
+
+    Parameters
+    ----------
+    job : Job
+    say : callable
+        Takes the lines for people.
+    processes : bool, default True
+        Whether a cluster on this machine has workers in processes of their own.
+    progress_interval_s : float, optional
+        Default 1 s on a terminal, 30 s elsewhere.
+
+    Returns
+    -------
+    Ending
+        Also of runs that crashed or were interrupted; the report says the same.
+
+    Raises
+    ------
+    ConfigurationError
+        Before anything has started, when the job cannot run.
+    """
+    checked = check_job(job)
+    directory = RunDirectory(job.run_dir)
+    output = job.output.path
+    with directory.held():
+        directory.check_output(output)
+        run = directory.begin(job.text, output)
+        before = marks(directory.journal)
+        tally = Tally(checked.stages)
+        started = time.monotonic()
+        execution = _Execution(checked, directory, run, tally, say, processes, progress_interval_s)
+        ending = _ending_of(execution, say)
+        seconds = time.monotonic() - started
+        with contextlib.suppress(OSError):
+            tally.bills = read_bills(directory.journal, before, run, tally.stages)
+        for line in tally.lines(seconds) if tally.rows_in else ():
+            say(line)
+        if ending.exit_code:
+            directory.discard(output)
+        report = make_report(checked, directory, run, tally, ending, seconds)
+        directory.finish(report, success=not ending.exit_code)
+        _say_ending(ending, tally, directory, output, say)
+    return ending
+
+
+class _Execution:
+    """One execution of a job."""
+
+    def __init__(
+        self,
+        checked: CheckedJob,
+        directory: RunDirectory,
+        run: str,
+        tally: Tally,
+        say: Say,
+        processes: bool,
+        progress_interval_s: float | None,
+    ) -> None:
+        self._checked = checked
+        self._directory = directory
+        self._run = run
+        self._tally = tally
+        self._say = say
+        self._processes = processes
+        self._interval_s = progress_interval_s
+
+    def __call__(self) -> None:
+        job = self._checked.job
+        partial = self._directory.partial(job.output.path)
+        partial.mkdir(parents=True)
+        with contextlib.ExitStack() as stack:
+            endpoints = {name: self._started(name, endpoint, stack) for name, endpoint in job.endpoints.items()}
+            steps = self._of_this_run(build_steps(job, endpoints))
+            self._announce(steps)
+            client = stack.enter_context(attached(job.cluster, processes=self._processes))
+            pieces = self._answer(client, steps, partial)
+        remove_strays(partial, range(pieces))
+        self._put_in_place(partial)
+
+    def _started(self, name: str, endpoint: Endpoint | LocalModel, stack: contextlib.ExitStack) -> Endpoint:
+        if isinstance(endpoint, Endpoint):
+            return endpoint
+        server = stack.enter_context(make_local_server(endpoint, Place(self._checked.job.file, f"endpoints.{name}")))
+        return endpoint.endpoint(server.base_url, server.slots)
+
+    def _of_this_run(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        journal = str(self._directory.journal)
+        return tuple(
+            step.with_run(run=run_name(self._run, step.spec.output), journal=journal) if isinstance(step, Stage) else step
+            for step in steps
+        )
+
+    def _announce(self, steps: tuple[Step, ...]) -> None:
+        rows, waiting = self._checked.source.rows, depends_on(steps)
+        for stage in stages_of(steps):
+            output, endpoint = stage.spec.output, stage.spec.endpoint
+            some = f"up to {rows:,}" if output in waiting else f"{rows:,}"
+            self._say(f"{output}: {some} rows, {endpoint.model} at {endpoint.origins[0]}, replies kept in {self._directory.journal}")
+
+    def _answer(self, client: Client, steps: tuple[Step, ...], partial: Path) -> int:
+        """Answer all pieces; return how many there were."""
+        job, source = self._checked.job, self._checked.source
+        pieces = source.pieces()
+        output = make_output(job.output, partial, self._checked.meta, source)
+        total = source.rows * len(self._tally.stages)
+        with ProgressReporter(Progress(client), total=total, interval_s=self._interval_s) as progress:
+            futures = client.map(
+                answer_piece, list(pieces), range(len(pieces)), steps=steps, output=output, pure=False
+            )
+            try:
+                for future in as_completed(futures):
+                    report = future.result()
+                    self._tally.add(report)
+                    progress.add(report)
+                    future.release()
+            except BaseException:
+                client.cancel(futures)
+                raise
+        return len(pieces)
+
+    def _put_in_place(self, partial: Path) -> None:
+        output = self._checked.job.output
+        if output.format == "jsonl" and output.path.suffix == ".jsonl":
+            whole = partial / "whole"
+            join_lines(partial, whole)
+            self._directory.put_in_place(whole, output.path)
+            self._directory.discard(output.path)
+        else:
+            self._directory.put_in_place(partial, output.path)
+
+
+def _ending_of(execution: Callable[[], None], say: Say) -> Ending:
+    try:
+        execution()
+    except KeyboardInterrupt:
+        return Ending("interrupted", 75, "Interrupted. What was answered is kept: run the same command to go on.")
+    except RunError as error:
+        return Ending("stopped", 3, str(error))
+    except RowsFailedError as error:
+        return Ending("rows_failed", 4, str(error))
+    except ConfigurationError as error:
+        return Ending("usage", 2, str(error))
+    except Exception as error:  # noqa: BLE001  whatever it is, the report is written and the replies are kept
+        say(traceback.format_exc())
+        return Ending("crashed", 1, f"Crashed with {type(error).__name__}; its traceback stands in the log.")
+    return Ending("done", 0)
+
+
+def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, output: Path, say: Say) -> None:
+    if ending.message is None:
+        say(f"{tally.rows_out:,} rows in {output}")
+        return
+    kept = sum(bill.requests for bill in tally.bills)
+    say(ending.message)
+    say(f"{kept:,} replies of this execution are kept in {directory.journal}; no output was written.")

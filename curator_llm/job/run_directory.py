@@ -1,0 +1,187 @@
+"""The directory of a run: its manifest, journal and report, and the right to replace the output it wrote.
+
+::
+
+    runs/topics/
+      manifest.json    who runs here: run, package version, job file, outputs written
+      journal/         every reply, so that nothing is paid for twice
+      report.json      how the last execution ended
+      _SUCCESS         stands there when it ended well
+      lock             held while it runs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from curator_llm import __version__
+from curator_llm.errors import ConfigurationError
+
+
+class RunDirectory:
+    """The directory of a run; held by one process at a time, see `held`.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = path / "journal"
+        self.report = path / "report.json"
+        self._success = path / "_SUCCESS"
+        self._manifest = path / "manifest.json"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the directory and keep other processes of this host out.
+
+        Raises
+        ------
+        ConfigurationError
+            When it cannot be made, or another process is at work in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            msg = f"The run directory {self.path} cannot be used ({error.strerror}): name another one, or change its permissions."
+            raise ConfigurationError(msg) from None
+        with file:
+            if not _lock(file.fileno()):
+                file.seek(0)
+                msg = f"Another process is at work in {self.path} ({file.read().strip()}): wait for it, or stop it."
+                raise ConfigurationError(msg)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
+
+    def check_output(self, output: Path) -> None:
+        """Check that the output's path is free, or holds what this run wrote there earlier.
+
+        Raises
+        ------
+        ConfigurationError
+            When it holds anything else, or is a directory around the run's own.
+        """
+        if output == self.path or output in self.path.parents:
+            msg = f"The output {output} is the run directory or holds it, and would replace it: name another path."
+            raise ConfigurationError(msg)
+        if output.exists() and self._read().get("written", {}).get(str(output)) != _inode(output):
+            msg = (
+                f"The output {output} exists, and the run in {self.path} did not write it: move it away, or name another "
+                "output. Nothing was changed."
+            )
+            raise ConfigurationError(msg)
+
+    def begin(self, job_text: str, output: Path) -> str:
+        """Write the manifest and clear what earlier executions left; return the run's name, the same for all of them."""
+        manifest = self._read()
+        run = manifest.setdefault("run", f"{self.path.name}-{uuid.uuid4().hex[:8]}")
+        manifest.setdefault("created_at", datetime.now(UTC).isoformat(timespec="seconds"))
+        manifest |= {"version": 1, "package_version": __version__, "job": job_text}
+        before = _beside(output, "replaced", run)
+        if before.exists() and not output.exists():  # killed between the two renames
+            manifest["written"][str(output)] = _inode(before)
+            before.rename(output)
+        self._success.unlink(missing_ok=True)
+        write_json(self._manifest, manifest)
+        _remove(before)
+        _remove(self.partial(output))
+        return str(run)
+
+    def partial(self, output: Path) -> Path:
+        """Return where the output is written until it is whole."""
+        return _beside(output, "partial", self._read()["run"])
+
+    def put_in_place(self, whole: Path, output: Path) -> None:
+        """Move what was written to its place, at once; what this run wrote there earlier goes.
+
+        Parameters
+        ----------
+        whole : Path
+            File or directory, on the file system of `output`.
+        output : Path
+        """
+        self.check_output(output)  # it may have come up while the job ran
+        manifest = self._read()
+        before = _beside(output, "replaced", manifest["run"])
+        manifest["written"] = {**manifest.get("written", {}), str(output): _inode(whole)}
+        if output.exists():
+            output.rename(before)
+        write_json(self._manifest, manifest)
+        whole.rename(output)
+        _remove(before)
+
+    def discard(self, output: Path) -> None:
+        """Remove what is not whole."""
+        with contextlib.suppress(OSError):
+            _remove(self.partial(output))
+
+    def finish(self, report: Mapping[str, Any], *, success: bool) -> None:
+        """Write the report, and the mark of success behind it."""
+        write_json(self.report, report)
+        if success:
+            write_json(self._success, {"run": report["run"], "ended_at": report["ended_at"]})
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            manifest = None
+        if not isinstance(manifest, dict):
+            msg = f"{self._manifest} cannot be read: name another run_dir, or remove the file (the journal is kept)."
+            raise ConfigurationError(msg)
+        return manifest
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write a file that is there whole or not at all."""
+    new = file.with_name(f"{file.name}.new")
+    with new.open("w", encoding="utf-8") as text:
+        json.dump(value, text, indent=2, ensure_ascii=False)
+        text.write("\n")
+        text.flush()
+        os.fsync(text.fileno())
+    new.replace(file)
+
+
+def _beside(output: Path, what: str, run: str) -> Path:
+    return output.with_name(f"{output.name}.{what}-{run}")
+
+
+def _inode(path: Path) -> int:
+    """Return what a file or directory keeps when it is renamed."""
+    return path.stat().st_ino
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lock(file: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing keeps a second process out there
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

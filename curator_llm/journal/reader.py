@@ -1,0 +1,151 @@
+"""What a process knows of one segment: an index of its first part, and a dict of the rest, which may still grow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from curator_llm.journal.index import DamagedIndexError, Index, Place, Words, read_at, write_index
+from curator_llm.journal.record import decode
+from curator_llm.journal.segment import Scan, is_gone
+from curator_llm.wire.exchange import Record
+
+#: A segment somebody left without an index is given one if it has so many records that reading it takes longer.
+_WORTH_AN_INDEX = 1000
+
+logger = logging.getLogger(__name__)
+
+
+class SegmentReader:
+    """Finds the final records of a segment; safe to use from several threads.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the journal.
+    name : str
+        File name of the segment.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.path = directory / "seg" / name
+        self._index_path = directory / "idx" / f"{name}.idx"
+        # Replaced as one, so that readers need no lock; the dict only grows.
+        self._known: tuple[Index | None, dict[bytes, Place]] = (None, {})
+        self._position = 0
+        self._stamp: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def add(self, key: bytes, place: Place) -> None:
+        """Take note of a final record that this process wrote."""
+        self._known[1].setdefault(key, place)
+
+    def seal(self, covers: int, *, complete: bool = True) -> None:
+        """Write the index of the first `covers` bytes, all of which are known, and let go of the dict."""
+        places = self._known[1]
+        try:
+            write_index(self._index_path, places, segment=self.path.name, covers=covers, complete=complete)
+        except OSError as error:
+            logger.debug("no index for %s: %s", self.path, error)
+            return
+        index = Index.open(self._index_path, self.path.name)
+        if index is not None:
+            self._known, self._position = (index, {}), covers
+
+    def refresh(self) -> None:
+        """Read what was added since the last time.
+
+        Raises
+        ------
+        OSError
+            When the segment cannot be read.
+        """
+        with self._lock:
+            new = not self._position
+            self._load_index()
+            index, places = self._known
+            if index is None or not index.complete:
+                self._scan(self._position, places)
+                if new and len(places) >= _WORTH_AN_INDEX:
+                    self._make_index(index)
+
+    def might_hold(self, key: bytes, words: Words) -> bool:
+        """Whether it is worth asking `find`; costs no I/O."""
+        index, places = self._known
+        return key in places or (index is not None and index.might_hold(words))
+
+    def find(self, keys: Mapping[bytes, Words]) -> dict[bytes, Record]:
+        """Return the first final record of each key that is here and undamaged.
+
+        Raises
+        ------
+        OSError
+            When the segment is there but cannot be read.
+        """
+        found: dict[bytes, Record] = {}
+        try:
+            places = self._places(keys)
+            if not places:
+                return found
+            with self.path.open("rb", buffering=0) as file:
+                for key, (offset, length) in places.items():
+                    record = decode(read_at(file, offset, length))
+                    if record is not None and record.final and record.key == key.hex():
+                        found[key] = record
+        except OSError as error:
+            if not is_gone(error):
+                raise
+        return found
+
+    def _places(self, keys: Mapping[bytes, Words]) -> dict[bytes, Place]:
+        index, known = self._known
+        places = {key: known[key] for key in keys if key in known}
+        if index is None:
+            return places
+        likely = [key for key, words in keys.items() if index.might_hold(words)]
+        if not likely:
+            return places
+        try:
+            return places | index.find(likely)
+        except (DamagedIndexError, OSError):
+            with self._lock:
+                if self._known[0] is index:
+                    self._make_index(index)
+            return self._places(keys)
+
+    def _load_index(self) -> None:
+        try:
+            status = self._index_path.stat()
+        except OSError:
+            return
+        stamp = (status.st_mtime_ns, status.st_size)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        index = Index.open(self._index_path, self.path.name)
+        known, places = self._known
+        if index is None or (known is not None and index.covers <= known.covers and not index.complete):
+            return
+        rest = {key: place for key, place in places.items() if place[0] >= index.covers}
+        self._known, self._position = (index, rest), max(index.covers, self._position)
+
+    def _make_index(self, old: Index | None) -> None:
+        """Make the index from the segment alone; until it is written, a dict of everything does."""
+        places: dict[bytes, Place] = {}
+        if old is None:
+            places = self._known[1]
+        else:
+            self._scan(0, places)
+        self._known = (None, places)
+        self.seal(self._position, complete=old is not None and old.complete)
+
+    def _scan(self, start: int, places: dict[bytes, Place]) -> None:
+        scan = Scan(self.path, start)
+        for offset, length, record in scan:
+            if record.final:
+                places.setdefault(bytes.fromhex(record.key), (offset, length))
+        self._position = scan.position
+        if scan.damaged:
+            logger.warning("%s: %d damaged lines are left out; their rows are asked again.", self.path, scan.damaged)

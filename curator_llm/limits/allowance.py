@@ -1,0 +1,71 @@
+"""What one line may start now: its share of the scope's limits, and the pause a server asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from curator_llm.limits.resources import Permits, Rate, Resource
+
+#: Resource names, as reports and grants carry them.
+PERMITS, REQUESTS, TOKENS = "permits", "requests_per_minute", "tokens_per_minute"
+
+Cost = Mapping[str, float]
+
+
+class Allowance:
+    """The gate's arithmetic. Not thread-safe: it lives on the engine's loop.
+
+    Parameters
+    ----------
+    amounts : mapping of str to float
+        Size of each resource; `PERMITS` always, rates where there is a quota.
+    now : float
+        Seconds of a monotonic clock.
+
+    Examples
+    --------
+    >>> allowance = Allowance({PERMITS: 1}, now=0.0)
+    >>> allowance.take({PERMITS: 1}, now=0.0), allowance.take({PERMITS: 1}, now=0.0)
+    (0.0, inf)
+    """
+
+    def __init__(self, amounts: Mapping[str, float], now: float) -> None:
+        self.permits = Permits(amounts[PERMITS])
+        self._resources: dict[str, Resource] = {PERMITS: self.permits}
+        for name in amounts:
+            if name != PERMITS:
+                self._resources[name] = Rate(amounts[name], now)
+        self._paused_until = now
+
+    def cost(self, tokens: int) -> dict[str, float]:
+        """Return what a request of so many tokens takes of the resources there are."""
+        amounts: dict[str, float] = {PERMITS: 1, REQUESTS: 1, TOKENS: tokens}
+        return {name: amounts[name] for name in self._resources}
+
+    def take(self, cost: Cost, now: float) -> float:
+        """Take the cost and return 0, or take nothing and return the seconds to wait; inf: until something returns."""
+        wait_s = max(0.0, self._paused_until - now)
+        for name, amount in cost.items():
+            wait_s = max(wait_s, self._resources[name].wait_s(amount, now))
+        if wait_s == 0:
+            for name, amount in cost.items():
+                self._resources[name].take(amount)
+        return wait_s
+
+    def settle(self, cost: Cost, tokens_used: int | None) -> None:
+        """Give the permit back and correct the estimate of tokens by what the server reported."""
+        for name, amount in cost.items():
+            used = tokens_used if name == TOKENS and tokens_used is not None else amount
+            self._resources[name].settle(amount, used)
+
+    def pause(self, until: float) -> None:
+        """Start nothing before `until`."""
+        self._paused_until = max(self._paused_until, until)
+
+    def grant(self, amounts: Mapping[str, float], now: float) -> None:
+        """Take a new share; a resource new to this line starts as a rate."""
+        for name, amount in amounts.items():
+            if name in self._resources:
+                self._resources[name].resize(amount, now)
+            else:
+                self._resources[name] = Rate(amount, now)

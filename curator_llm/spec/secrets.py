@@ -1,0 +1,69 @@
+"""References to secrets: where a key is found, never the key.
+
+A reference is text (``env:NAME``, ``file:~/path``, ``callable:pkg.mod:fn``) and may travel in graphs, pickles and logs.
+It is resolved on the worker, by ``engine.credentials``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from curator_llm.errors import ConfigurationError
+
+SecretKind = Literal["env", "file", "callable"]
+
+#: Values that vLLM and other servers document as "no key".
+NO_KEY_WORDS = frozenset({"empty", "none"})
+
+#: What a target looks like; keys have other characters, such as the dashes of ``sk-...``.
+_TARGETS = {"env": re.compile(r"[A-Za-z_]\w*"), "file": re.compile(r".+"), "callable": re.compile(r"[\w.]+:[\w.]+")}
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret is found.
+
+    Parameters
+    ----------
+    kind : {"env", "file", "callable"}
+        An environment variable, the text of a file, or a function without arguments.
+    target : str
+        ``NAME``, ``~/path`` or ``pkg.mod:fn``.
+
+    Examples
+    --------
+    >>> SecretRef.parse("env:OPENAI_API_KEY", what="api_key")
+    env:OPENAI_API_KEY
+    """
+
+    kind: SecretKind
+    target: str
+
+    @classmethod
+    def parse(cls, text: str, *, what: str) -> SecretRef:
+        """Read a reference; refuse a literal secret, without repeating it.
+
+        Raises
+        ------
+        ConfigurationError
+            When the text is not a reference.
+        """
+        kind, _, target = text.partition(":")
+        if kind in _TARGETS and _TARGETS[kind].fullmatch(target):
+            return cls(cast("SecretKind", kind), target)
+        if kind == "callable":
+            msg = f"`{what}` starts with 'callable:' but names no function: write 'callable:pkg.mod:function'."
+            raise ConfigurationError(msg)
+        msg = (
+            f"`{what}` looks like a secret itself; it would travel in graphs, logs and notebooks. Either set an "
+            f"environment variable on every worker and pass {what}='env:NAME', or write it to a file that only you can "
+            f"read and pass {what}='file:~/path'."
+        )
+        raise ConfigurationError(msg)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.target}"
+
+    __repr__ = __str__
