@@ -32,13 +32,13 @@ def main() -> None:
 
 @main.command()
 @_JOB
-@click.option("--scheduler", metavar="ADDRESS", help="Run on the cluster of this scheduler, for example tcp://10.0.0.1:8786.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the cluster of this scheduler, tcp://10.0.0.1:8786.")
 @click.option("--dry-run", "dry", is_flag=True, help="Count requests and show the first ones; send nothing.")
 def run(job: str, scheduler: str | None, dry: bool) -> None:
     """Run the job file JOB.
 
-    Paths in it are relative to the current directory; on a cluster of several machines they must mean the same on all of
-    them. The output appears when it is whole; until then it is written beside its path.
+    Paths in it are relative to the current directory; on a cluster of several machines they must mean the same on all.
+    The output appears when it is whole; until then it is written beside its path.
 
     Exit codes: 0 done; 1 crashed; 2 usage or job file; 3 stopped for good (key, model, quota, TLS, journal); 4 too many
     failed rows; 75 interrupted, run again to go on. The same word stands in report.json.
@@ -72,13 +72,14 @@ def check(job: str) -> None:
         RunDirectory(checked.job.run_dir).check_output(checked.job.output.path)
     for stage in checked.stages:
         click.echo(f"{stage.spec.output}: {stage.spec.endpoint.model}, reads {', '.join(stage.spec.operation.inputs)}")
-    click.echo(f"{job} is sound: {checked.source.rows:,} rows; output columns {', '.join(map(str, checked.meta.columns))}")
+    columns = ", ".join(map(str, checked.meta.columns))
+    click.echo(f"{job} is sound: {checked.source.rows:,} rows; columns written: {columns}")
 
 
 @main.command()
 @click.argument("model", default="smollm2")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port on 127.0.0.1; default a free one.")
-@click.option("--slots", type=click.IntRange(1), default=4, show_default=True, help="Requests answered at the same time.")
+@click.option("--slots", type=click.IntRange(1), default=4, show_default=True, help="Requests answered at once.")
 def serve(model: str, port: int, slots: int) -> None:
     """Serve the embedded model MODEL (default smollm2) on this machine until Ctrl-C."""
     from curator_llm import local

@@ -42,7 +42,7 @@ class Progress:
     _looked: bool = False
 
     def look(self) -> dict[str, float]:
-        """Ask all workers; return counts by name: sent, done, statuses, tokens, and in_flight, limit, backlog as they are.
+        """Ask all workers; return counts by name: sent, done, statuses, tokens; in_flight, limit and backlog as of now.
 
         Workers that do not answer in time count with what they said last, and with nothing in flight.
         """

@@ -73,6 +73,7 @@ class Flight:
     history: History
     waiters: list[tuple[Batch, int]] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
+    sent_at: float = 0.0
     key_version: int = 0
     renamed: bool = False
 
@@ -210,6 +211,7 @@ class Line:
             cost = self.allowance.cost(flight.request.tokens)
             wait_s = self.allowance.take(cost, now)
             if wait_s:
+                self.counts[f"held by {self.allowance.held_by}"] += 1
                 self._wake_in(wait_s)
                 break
             heappop(self._ready)
@@ -243,14 +245,19 @@ class Line:
     async def _fly(self, flight: Flight | None) -> None:
         while flight is not None:
             source, history = flight.source, flight.history
+            flight.sent_at = time.monotonic()
             if history.first_sent_at is None:
-                history.first_sent_at = time.monotonic()
+                history.first_sent_at = flight.sent_at
             flight.key_version = source.transport.credentials.version
             self.counts["sent"] += 1
             outcome = await source.transport.send(self._outgoing(flight))
             now = time.monotonic()
             verdict = judge(outcome, source.operation.judge)
             used = None if verdict.input_tokens is None else verdict.input_tokens + (verdict.output_tokens or 0)
+            if verdict.kind == "throttled":
+                self.allowance.window.throttled(self.allowance.permits.in_flight, flight.sent_at, now)
+            elif verdict.kind == "final":
+                self.allowance.window.succeeded()
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
             if not await self._mended(flight, verdict):
                 opened = not self.history.answered
@@ -293,8 +300,8 @@ class Line:
                 flight.source.store((record, flight))
             case Again():
                 self.counts[f"retried {verdict.code}"] += 1
-                if step.pause:
-                    self.allowance.pause(step.due)
+                if step.pause_until is not None:
+                    self.allowance.pause(step.pause_until)
                 if self._error is None:
                     heappush(self._delayed, (step.due, next(self._arrivals), flight))
             case Stop():

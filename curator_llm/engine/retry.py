@@ -115,10 +115,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Ask again at `due`; with `pause` nothing of the line starts before."""
+    """Ask again at `due`; nothing of the line starts before `pause_until`."""
 
     due: float
-    pause: bool = False
+    pause_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +173,11 @@ def _after_throttle(history: History, verdict: Verdict, now: float, rng: random.
         wait_s = min(MAX_RETRY_AFTER_S, verdict.retry_after_s) * (1 + 0.25 * rng.random())
     else:
         wait_s = _doubled_s(1.0, history.throttled - 1, MAX_THROTTLED_BACKOFF_S) * (0.5 + 0.5 * rng.random())
+    pause_until = now + wait_s
     if history.throttled >= PATIENT_FROM_TRY:
         wait_s = max(wait_s, MAX_THROTTLED_BACKOFF_S)
     history.waited_s += wait_s
-    return Again(now + wait_s, pause=True)
+    return Again(now + wait_s, pause_until)
 
 
 def _after_transient(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:

@@ -21,7 +21,7 @@ def attach(
     """Return the frame with columns added, their dtypes as declared; older ones of these names are replaced."""
     names = [name for name, _ in columns]
     kept = frame.drop(columns=[name for name in frame.columns if name in set(names)])
-    added = {name: pd.array(list(values[name]), dtype=dtype) for name, dtype in columns}
+    added = {name: pd.array(list(values[name]), dtype=cast("Any", dtype)) for name, dtype in columns}
     new = pd.DataFrame(added, index=frame.index, columns=pd.Index(names, name=frame.columns.name))
     return pd.concat([kept, new], axis=1)
 

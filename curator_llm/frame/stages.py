@@ -89,7 +89,7 @@ class Stage:
         """Return what would be asked for a pandas frame; nothing is sent and no key is needed."""
         return plan_rows(frame, self.spec, runtime.engine())
 
-    def with_run(self, *, run: str | None, journal: str) -> Stage:
+    def with_run(self, *, run: str | None, journal: str | bool) -> Stage:
         """Return this stage as part of a run, its replies kept in the run's journal."""
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)

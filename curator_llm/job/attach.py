@@ -15,7 +15,7 @@ from curator_llm.job.job_file import ClusterSpec
 
 _CONNECT_S = 30.0
 _WORKERS_S = 120.0
-#: A partition that was open on this many workers that died is given up. Dask's 3 is few on machines that may be taken away.
+#: A piece that was open on so many workers that died is given up. Dask's 3 is few where machines are taken away.
 _ALLOWED_FAILURES = 20
 
 
@@ -36,13 +36,16 @@ def attached(cluster: ClusterSpec, *, processes: bool = True) -> Iterator[Client
     """
     with contextlib.ExitStack() as stack:
         if cluster.scheduler is None:
-            client = stack.enter_context(Client(stack.enter_context(_local_cluster(cluster, processes=processes))))
+            local = stack.enter_context(_local_cluster(cluster, processes=processes))
+            client = stack.enter_context(Client(local))
         else:
             client = stack.enter_context(_connect(cluster.scheduler))
         try:
             client.wait_for_workers(1, timeout=_WORKERS_S)
         except TimeoutError:
-            msg = f"No worker came to {client.scheduler.address} within {_WORKERS_S:g} s: start workers, then run again."
+            msg = (
+                f"No worker came to {client.scheduler.address} within {_WORKERS_S:g} s: start workers, then run again."
+            )
             raise RunError(msg) from None
         yield client
 

@@ -54,7 +54,8 @@ def dry_run(checked: CheckedJob, say: Callable[[str], object]) -> None:
         if output in by_output:
             by_output[output].say(say)
         else:
-            say(f"{output}: depends on the replies of {waiting[output]!r}; up to {checked.source.rows:,} rows, not counted")
+            rows = f"up to {checked.source.rows:,} rows"
+            say(f"{output}: {rows}, not counted: it depends on the replies of {waiting[output]!r}")
 
 
 def _frames(checked: CheckedJob) -> Iterator[pd.DataFrame]:

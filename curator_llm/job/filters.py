@@ -63,8 +63,21 @@ class Filter:
         return cls(column, operator, _operand(operator, given[operator], place / operator), place)
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows that pass."""
-        mask = OPERATORS[self.operator](frame[self.column], self.value)
+        """Return the rows that pass.
+
+        Raises
+        ------
+        JobFileError
+            When a value cannot be compared with the filter's.
+        """
+        column = frame[self.column]
+        try:
+            if isinstance(self.value, pd.Timestamp):
+                column = pd.to_datetime(column, utc=True).dt.tz_localize(None)
+            mask = OPERATORS[self.operator](column, self.value)
+        except (TypeError, ValueError):
+            msg = f"column {self.column!r} holds values that cannot be compared with {self.value!r}."
+            raise self.place.error(msg) from None
         return frame[mask.fillna(value=False).astype(bool)]
 
     def check(self, meta: pd.DataFrame) -> None:
@@ -76,15 +89,16 @@ class Filter:
             When the column is not there, or its values cannot be compared with the filter's.
         """
         if self.column not in meta.columns:
-            msg = f"there is no column {self.column!r} here. {nearest(self.column, [str(name) for name in meta.columns])}"
+            msg = f"there is no column {self.column!r} here. {nearest(self.column, map(str, meta.columns))}"
             raise self.place.error(msg)
         dtype = meta[self.column].dtype
         kind = _kind_of_dtype(dtype)
         values = self.value if isinstance(self.value, list) else [self.value]
         for value in values:
             if self.operator != "is_null" and kind is not None and _kind_of_value(value) != kind:
-                quotes = " YAML reads yes, no, on and off as true and false: put them in quotes." * isinstance(value, bool)
-                msg = f"compares column {self.column!r}, which holds {kind}, with {value!r}.{quotes}"
+                msg = f"compares column {self.column!r}, which holds {kind}, with {value!r}."
+                if isinstance(value, bool):
+                    msg += " YAML reads yes, no, on and off as true and false: put them in quotes."
                 raise self.place.error(msg)
 
 
@@ -102,13 +116,18 @@ def _operand(operator: str, value: Any, place: Place) -> Any:
         raise place.error(msg)
     for item in values:
         if _kind_of_value(item) is None:
-            msg = f"is {value!r}: give {'a list of ' if many else 'a '}plain value{'s' * many}; for nulls use `is_null`."
+            msg = f"is {value!r}: give text, numbers, dates, or true and false; for nulls use `is_null`."
+            raise place.error(msg)
+        if many and isinstance(item, dt.date):
+            msg = f"is {value!r}: a list of dates is not supported; use `above` and `below`."
             raise place.error(msg)
         if operator in {"above", "below"} and _kind_of_value(item) not in {"numbers", "dates"}:
             msg = f"is {value!r}: give a number or a date."
             raise place.error(msg)
-    plain = [pd.Timestamp(item) if isinstance(item, dt.date) else item for item in values]
-    return plain if many else plain[0]
+    if isinstance(value, dt.date):
+        time = pd.Timestamp(value)
+        return time.tz_convert("UTC").tz_localize(None) if time.tzinfo else time
+    return value
 
 
 def _kind_of_value(value: Any) -> str | None:

@@ -155,7 +155,7 @@ class ParquetInput:
         end = 0
         for fragment in self.dataset.get_fragments():
             for group in fragment.split_by_row_group():
-                first, end = end, end + group.count_rows()
+                first, end = end, end + sum(part.num_rows for part in group.row_groups)
                 open_groups.append((first, end, group))
                 while end >= (start := len(pieces) * size) + size:
                     open_groups = self._cut(pieces, open_groups, start, start + size)
@@ -187,7 +187,8 @@ def _files(data: Data) -> tuple[list[Path], Path]:
         base = path if path.is_dir() else path.parent
     else:
         matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207  Path.glob takes no absolute pattern
-        files = [file for found in matches for file in (_in_directory(found, data.format) if found.is_dir() else [found])]
+        nested = [_in_directory(found, data.format) if found.is_dir() else [found] for found in matches]
+        files = [file for some in nested for file in some]
         base = next((parent for parent in path.parents if not glob.has_magic(str(parent))), path.parent)
     if not files:
         what = f"no {' or '.join(_SUFFIXES[data.format])} files in it" if path.is_dir() else "no such file"

@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 import yaml
 from dask.utils import parse_bytes
 
-from curator_llm.errors import ConfigurationError, JobFileError
+from curator_llm.errors import ConfigurationError
 from curator_llm.frame.stages import QueryModel, QueryRewardModel, Stage
 from curator_llm.job.filters import Filter
 from curator_llm.job.places import Place
@@ -191,7 +191,8 @@ def load_job(file: str | Path) -> Job:
         msg = f"is {given['version']!r}: this release reads version 1."
         raise (place / "version").error(msg)
     if "budget" in given:
-        raise (place / "budget").error("not enforced yet: leave it out, and limit the spend with max_tokens and rows.")
+        msg = "not enforced yet: leave it out, and limit the spend with max_tokens and the number of rows."
+        raise (place / "budget").error(msg)
     endpoints = _endpoints(given["endpoints"], place / "endpoints")
     return Job(
         file=str(file),
@@ -227,7 +228,8 @@ def _parse(text: str, place: Place) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        msg = f"no YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}. Values with `: ` or braces go in quotes."
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        msg = f"no YAML{where}: {problem}. Texts with `: ` or braces go in quotes."
         raise place.error(msg) from None
 
 
@@ -270,7 +272,7 @@ def _endpoint(value: Any, place: Place) -> Endpoint | LocalModel:
 
 def _steps(value: Any, place: Place, endpoints: Mapping[str, object]) -> tuple[Query | Filter, ...]:
     if not isinstance(value, list) or not value:
-        msg = f"is {value!r}: give a list of stages, each a `query_model`, a `query_reward_model` or a `filter`."
+        msg = f"is {value!r}: give a list of `query_model`, `query_reward_model` and `filter`."
         raise place.error(msg)
     steps = tuple(_step(given, place[index], endpoints) for index, given in enumerate(value))
     outputs: dict[str, Place] = {}
@@ -278,11 +280,12 @@ def _steps(value: Any, place: Place, endpoints: Mapping[str, object]) -> tuple[Q
         if isinstance(step, Query):
             output = str(step.arguments.get("output") or _parameters(step.kind)["output"].default)
             if output in outputs:
-                msg = f"`output` is {output!r}, as in {outputs[output].name}: give another name, or it would be overwritten."
+                msg = f"`output` is {output!r}, as in {outputs[output].name}: give another name."
                 raise step.place.error(msg)
             outputs[output] = step.place
     if not outputs:
-        raise place.error("no stage asks a model: add a `query_model` or a `query_reward_model`.")
+        msg = "no stage asks a model: add a `query_model` or a `query_reward_model`."
+        raise place.error(msg)
     return steps
 
 
@@ -300,7 +303,8 @@ def _query(kind: str, value: Any, place: Place, endpoints: Mapping[str, object])
         msg = f"there is no endpoint {name!r} in this job. {nearest(str(name), endpoints)}"
         raise (place / "endpoint").error(msg)
     if given.pop("journal", None) is not None:
-        raise (place / "journal").error("leave it out: a job keeps its replies in <run_dir>/journal.")
+        msg = "leave it out: a job keeps its replies in <run_dir>/journal."
+        raise (place / "journal").error(msg)
     if any(isinstance(choice, bool) for choice in given.get("choices") or ()):
         msg = "YAML reads yes, no, on and off as true and false: put them in quotes."
         raise (place / "choices").error(msg)
@@ -317,13 +321,15 @@ def _parameters(kind: str) -> dict[str, inspect.Parameter]:
 def _cluster(value: Any, place: Place) -> ClusterSpec:
     given = place.mapping(value, ["n_workers", "threads_per_worker", "memory_limit", "scheduler", "class"])
     if "class" in given:
-        raise (place / "class").error("not supported yet: start the cluster yourself and give `scheduler: tcp://...`.")
+        msg = "not supported yet: start the cluster yourself and give `scheduler: tcp://...`."
+        raise (place / "class").error(msg)
     if "scheduler" in given:
         if len(given) > 1:
-            raise place.error("`scheduler` names a cluster that is there: leave the other keys out.")
+            msg = "`scheduler` names a cluster that is there: leave the other keys out."
+            raise place.error(msg)
         return ClusterSpec(scheduler=(place / "scheduler").text(given["scheduler"], "tcp://10.0.0.1:8786"))
     limit = given.pop("memory_limit", "auto")
-    numbers = {name: (place / name).count(number) for name, number in given.items()}
+    numbers: dict[str, Any] = {name: (place / name).count(number) for name, number in given.items()}
     try:
         if limit != "auto":
             parse_bytes(limit)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pandas as pd
@@ -67,10 +67,10 @@ class LinesPiece:
         if dtype == "object":
             return pd.Series(values, dtype=object)
         if _types(values) <= _TYPES[dtype]:
-            return pd.array(values, dtype=dtype)
+            return pd.array(cast("Any", values), dtype=cast("Any", dtype))
         msg = (
-            f"column {name!r} of {self.file} does not hold one kind of value: the first {_SAMPLE_LINES:,} lines have {dtype}, "
-            "later ones others. Make them equal, or leave the column out of `columns`."
+            f"column {name!r} of {self.file} does not hold one kind of value: the first {_SAMPLE_LINES:,} lines have "
+            f"{dtype}, later ones something else. Make them equal, or leave the column out of `columns`."
         )
         raise ConfigurationError(msg)
 
@@ -102,7 +102,7 @@ class JsonLines:
         known = list(dict.fromkeys(name for row in sample for name in row))
         for name in columns or ():
             if name not in known:
-                msg = f"`columns` names {name!r}, which the first {_SAMPLE_LINES:,} lines do not have. {nearest(name, known)}"
+                msg = f"`columns` names {name!r}, which the data does not have. {nearest(name, known)}"
                 raise place.error(msg)
         if not known:
             msg = f"{names[0]} holds no rows."
@@ -113,7 +113,7 @@ class JsonLines:
     @cached_property
     def meta(self) -> pd.DataFrame:
         """An empty frame with the columns and dtypes of every piece."""
-        return pd.DataFrame({name: pd.array([], dtype=dtype) for name, dtype in self.dtypes.items()})
+        return pd.DataFrame({name: pd.Series([], dtype=cast("Any", dtype)) for name, dtype in self.dtypes.items()})
 
     @cached_property
     def rows(self) -> int:
@@ -173,7 +173,7 @@ def _row(line: bytes, file: str, at: int) -> dict[str, Any]:
     try:
         row = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        msg = f"{file}: the line that begins at byte {at:,} is no JSON ({error}). The format is one JSON object per line."
+        msg = f"{file}: the line that begins at byte {at:,} is no JSON ({error}); give one JSON object per line."
         raise ConfigurationError(msg) from None
     if not isinstance(row, dict):
         msg = f"{file}: the line that begins at byte {at:,} holds a {type(row).__name__}, not a JSON object."

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -44,9 +44,10 @@ class ParquetOutput:
 
     def write(self, frame: pd.DataFrame, number: int) -> None:
         """Write piece `number`; a second writing replaces the first."""
-        as_text = [name for name in frame.columns if frame[name].dtype == object and _is_text(self.schema.field(name).type)]
-        columns = {name: [None if v is None else canonical_json(v).decode() for v in values] for name, values in table_of(frame, as_text).items()}
-        frame = frame.assign(**{name: pd.array(values, dtype="string[pyarrow]") for name, values in columns.items()})
+        objects = [name for name in frame.columns if frame[name].dtype == object]
+        for name, values in table_of(frame, [name for name in objects if _is_text(self.schema.field(name))]).items():
+            texts = [None if value is None else canonical_json(value).decode() for value in values]
+            frame = frame.assign(**{name: pd.array(texts, dtype="string[pyarrow]")})
         table = pa.Table.from_pandas(frame, schema=self.schema, preserve_index=False)
         table = table.replace_schema_metadata(self.schema.metadata)
         with _Part(self.directory, f"part-{number:05d}.parquet") as file:
@@ -87,8 +88,8 @@ def make_output(data: Data, directory: Path, meta: pd.DataFrame, source: Input) 
 def output_schema(meta: pd.DataFrame, source: Input) -> Any:
     """Return the types on disk: those of the input for its columns, those of their dtypes for the added ones.
 
-    The metadata that tells pandas which dtypes to read back is made the same way, from no rows at all, so it is equal in
-    all files. Columns of Python objects without a type on disk become JSON text.
+    The metadata that tells pandas which dtypes to read back is made the same way, from no rows at all, so it is equal
+    in all files. Columns of Python objects without a type on disk become JSON text.
     """
     known = source.schema or pa.schema([])
     kept = [name for name in known.names if name in meta.columns and meta[name].dtype == source.meta[name].dtype]
@@ -128,8 +129,8 @@ def _number(part: Path) -> int:
     return int(part.name.removeprefix("part-").partition(".")[0])
 
 
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_text(field: Any) -> bool:
+    return bool(pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
 
 
 class _Part:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, CuratorLLMError
 from curator_llm.frame.stages import Stage
 from curator_llm.job.filters import Filter
 from curator_llm.job.inputs import Piece
@@ -85,9 +85,7 @@ def build_steps(job: Job, endpoints: Mapping[str, Endpoint]) -> tuple[Step, ...]
     JobFileError
         When one cannot be made.
     """
-    return tuple(
-        step if isinstance(step, Filter) else step.build(endpoints[step.endpoint]) for step in job.steps
-    )
+    return tuple(step if isinstance(step, Filter) else step.build(endpoints[step.endpoint]) for step in job.steps)
 
 
 def check_steps(job: Job, steps: tuple[Step, ...], meta: pd.DataFrame) -> pd.DataFrame:
@@ -109,8 +107,20 @@ def check_steps(job: Job, steps: tuple[Step, ...], meta: pd.DataFrame) -> pd.Dat
     return meta
 
 
-def answer_piece(piece: Piece, number: int, *, steps: tuple[Step, ...], output: Output) -> PieceReport:
-    """Read a piece, apply the steps and write it: one Dask task."""
+def answer_piece(
+    piece: Piece, number: int, *, steps: tuple[Step, ...], output: Output
+) -> PieceReport | CuratorLLMError:
+    """Read a piece, apply the steps and write it: one Dask task.
+
+    An error of ours is returned: Dask would log each one that is raised, with a traceback, on every worker.
+    """
+    try:
+        return _answer_piece(piece, number, steps, output)
+    except CuratorLLMError as error:
+        return type(error)(error.message)
+
+
+def _answer_piece(piece: Piece, number: int, steps: tuple[Step, ...], output: Output) -> PieceReport:
     frame = piece.read()
     rows_in = len(frame)
     counts = []

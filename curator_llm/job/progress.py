@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Self, TextIO
 
 from curator_llm.cluster.progress import Progress
 from curator_llm.job.pipeline import PieceReport
@@ -87,7 +87,7 @@ class ProgressReporter:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="curator-llm progress", daemon=True)
 
-    def __enter__(self) -> ProgressReporter:
+    def __enter__(self) -> Self:
         self._progress.look()  # what engines of a cluster that was there have done before is not this run's
         self._thread.start()
         return self

@@ -51,6 +51,8 @@ class Tally:
         self.counts = [Counts() for _ in stages]
         self.bills = [Bill() for _ in stages]
         self.started_at = datetime.now(UTC)
+        #: How long rows were answered, without the start and end of the cluster.
+        self.answering_s = 0.0
 
     def add(self, report: PieceReport) -> None:
         """Add a piece."""
@@ -59,13 +61,13 @@ class Tally:
         for total, counts in zip(self.counts, report.counts, strict=True):
             total.add(counts)
 
-    def lines(self, seconds: float) -> list[str]:
+    def lines(self) -> list[str]:
         """Return the summary line of each stage."""
         return [
             summary_line(
                 stage.spec.output,
                 counts.statuses,
-                seconds=seconds,
+                seconds=self.answering_s,
                 failures=dict(counts.failures.most_common()),
                 cost_usd=bill.cost_usd,
             )
@@ -88,6 +90,7 @@ def make_report(
         "started_at": tally.started_at.isoformat(timespec="seconds"),
         "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
+        "answering_seconds": round(tally.answering_s, 3),
         "rows_in": tally.rows_in,
         "rows_out": tally.rows_out,
         "stages": [

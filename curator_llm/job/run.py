@@ -11,11 +11,11 @@ from pathlib import Path
 from distributed import Client, as_completed
 
 from curator_llm.cluster.progress import Progress
-from curator_llm.errors import ConfigurationError, RowsFailedError, RunError
-from curator_llm.frame.stages import Stage
+from curator_llm.errors import ConfigurationError, CuratorLLMError, RowsFailedError, RunError
 from curator_llm.job.attach import attached
 from curator_llm.job.bill import marks, read_bills, run_name
 from curator_llm.job.check import CheckedJob, check_job, depends_on, make_local_server, stages_of
+from curator_llm.job.filters import Filter
 from curator_llm.job.job_file import Job, LocalModel
 from curator_llm.job.outputs import join_lines, make_output, remove_strays
 from curator_llm.job.pipeline import Step, answer_piece, build_steps
@@ -28,9 +28,7 @@ from curator_llm.spec.endpoint import Endpoint
 Say = Callable[[str], object]
 
 
-def run_job(
-    job: Job, *, say: Say, processes: bool = True, progress_interval_s: float | None = None
-) -> Ending:
+def run_job(job: Job, *, say: Say, processes: bool = True, progress_interval_s: float | None = None) -> Ending:
     """Run a job to its end.
 
     Parameters
@@ -67,7 +65,7 @@ def run_job(
         seconds = time.monotonic() - started
         with contextlib.suppress(OSError):
             tally.bills = read_bills(directory.journal, before, run, tally.stages)
-        for line in tally.lines(seconds) if tally.rows_in else ():
+        for line in tally.lines() if tally.rows_in else ():
             say(line)
         if ending.exit_code:
             directory.discard(output)
@@ -120,7 +118,9 @@ class _Execution:
     def _of_this_run(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         journal = str(self._directory.journal)
         return tuple(
-            step.with_run(run=run_name(self._run, step.spec.output), journal=journal) if isinstance(step, Stage) else step
+            step
+            if isinstance(step, Filter)
+            else step.with_run(run=run_name(self._run, step.spec.output), journal=journal)
             for step in steps
         )
 
@@ -129,27 +129,34 @@ class _Execution:
         for stage in stages_of(steps):
             output, endpoint = stage.spec.output, stage.spec.endpoint
             some = f"up to {rows:,}" if output in waiting else f"{rows:,}"
-            self._say(f"{output}: {some} rows, {endpoint.model} at {endpoint.origins[0]}, replies kept in {self._directory.journal}")
+            where = f"{endpoint.model} at {endpoint.origins[0]}"
+            self._say(f"{output}: {some} rows, {where}, replies kept in {self._directory.journal}")
 
     def _answer(self, client: Client, steps: tuple[Step, ...], partial: Path) -> int:
         """Answer all pieces; return how many there were."""
         job, source = self._checked.job, self._checked.source
         pieces = source.pieces()
         output = make_output(job.output, partial, self._checked.meta, source)
+        if not pieces:
+            output.write(self._checked.meta, 0)
+            return 1
         total = source.rows * len(self._tally.stages)
         with ProgressReporter(Progress(client), total=total, interval_s=self._interval_s) as progress:
-            futures = client.map(
-                answer_piece, list(pieces), range(len(pieces)), steps=steps, output=output, pure=False
-            )
+            futures = client.map(answer_piece, list(pieces), range(len(pieces)), steps=steps, output=output, pure=False)
+            started = time.monotonic()
             try:
                 for future in as_completed(futures):
                     report = future.result()
+                    if isinstance(report, CuratorLLMError):
+                        raise report
                     self._tally.add(report)
                     progress.add(report)
                     future.release()
             except BaseException:
                 client.cancel(futures)
                 raise
+            finally:
+                self._tally.answering_s = time.monotonic() - started
         return len(pieces)
 
     def _put_in_place(self, partial: Path) -> None:

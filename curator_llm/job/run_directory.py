@@ -55,7 +55,9 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as error:
-            msg = f"The run directory {self.path} cannot be used ({error.strerror}): name another one, or change its permissions."
+            msg = (
+                f"The run directory {self.path} cannot be used ({error.strerror}): name another, or change permissions."
+            )
             raise ConfigurationError(msg) from None
         with file:
             if not _lock(file.fileno()):
@@ -80,13 +82,13 @@ class RunDirectory:
             raise ConfigurationError(msg)
         if output.exists() and self._read().get("written", {}).get(str(output)) != _inode(output):
             msg = (
-                f"The output {output} exists, and the run in {self.path} did not write it: move it away, or name another "
-                "output. Nothing was changed."
+                f"The output {output} exists, and the run in {self.path} did not write it: move it away, or name "
+                "another output. Nothing was changed."
             )
             raise ConfigurationError(msg)
 
     def begin(self, job_text: str, output: Path) -> str:
-        """Write the manifest and clear what earlier executions left; return the run's name, the same for all of them."""
+        """Write the manifest, clear what earlier executions left, and return the name of the run, the same for all."""
         manifest = self._read()
         run = manifest.setdefault("run", f"{self.path.name}-{uuid.uuid4().hex[:8]}")
         manifest.setdefault("created_at", datetime.now(UTC).isoformat(timespec="seconds"))

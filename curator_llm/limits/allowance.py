@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from curator_llm.limits.resources import Permits, Rate, Resource
+from curator_llm.limits.window import Window
 
 #: Resource names, as reports and grants carry them.
 PERMITS, REQUESTS, TOKENS = "permits", "requests_per_minute", "tokens_per_minute"
@@ -36,6 +38,9 @@ class Allowance:
             if name != PERMITS:
                 self._resources[name] = Rate(amounts[name], now)
         self._paused_until = now
+        self.window = Window()
+        #: What the gate last waited for.
+        self.held_by = PERMITS
 
     def cost(self, tokens: int) -> dict[str, float]:
         """Return what a request of so many tokens takes of the resources there are."""
@@ -44,9 +49,14 @@ class Allowance:
 
     def take(self, cost: Cost, now: float) -> float:
         """Take the cost and return 0, or take nothing and return the seconds to wait; inf: until something returns."""
-        wait_s = max(0.0, self._paused_until - now)
+        wait_s, held_by = max(0.0, self._paused_until - now), "throttling"
+        if self.permits.in_flight + 1 > self.window.size:
+            wait_s = math.inf
         for name, amount in cost.items():
-            wait_s = max(wait_s, self._resources[name].wait_s(amount, now))
+            needed_s = self._resources[name].wait_s(amount, now)
+            if needed_s > wait_s:
+                wait_s, held_by = needed_s, name
+        self.held_by = held_by
         if wait_s == 0:
             for name, amount in cost.items():
                 self._resources[name].take(amount)

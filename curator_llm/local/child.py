@@ -30,7 +30,9 @@ def main() -> None:
     parameters.port = settings["port"]
     parameters.n_parallel = settings["slots"]
     parameters.n_ctx = settings["slots"] * settings["context_tokens"]  # llama.cpp divides it among the slots
-    parameters.cpuparams.n_threads = settings["threads"]
+    for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
+        cpu.n_threads = settings["threads"]
+        cpu.poll = 0  # spinning halves the speed when Dask workers want the same cores
     parameters.ui = False
     parameters.verbosity = 0
     server = xllamacpp.Server(parameters)

@@ -12,7 +12,7 @@ from curator_llm.prompt.cells import BAD_TEXT, NULL_INPUT, canonical_json
 from curator_llm.wire.exchange import Skip
 
 _EXPECTED = "a list of messages such as [{'role': 'user', 'content': '...'}], or the same as JSON text"
-_REPR = re.compile(r"\s*(array\()?[\[(]\s*\{\s*['\"]")
+_REPR = re.compile(r"\s*(array\()?[\[(]\s*\{\s*'")
 _UNREADABLE = Skip(
     "rejected", "bad_chat", f"a message of the chat column cannot be written as JSON; it should be {_EXPECTED}"
 )

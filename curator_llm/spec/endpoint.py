@@ -133,7 +133,7 @@ class Endpoint:
             check_count(name, getattr(self, name))
         for name in ("max_requests_per_minute", "max_tokens_per_minute"):
             check_limit(name, getattr(self, name))
-        if self.proxy is not None and self.proxy != "env" and ("@" in self.proxy or "://" not in self.proxy):
+        if self.proxy not in {None, "env"} and ("@" in str(self.proxy) or "://" not in str(self.proxy)):
             msg = (
                 "`proxy` is no URL such as 'http://proxy:3128', or carries a password: then set HTTP_PROXY and "
                 "HTTPS_PROXY on every worker and pass proxy='env'."

@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--redirect-to", metavar="URL")
     add("--only-max-completion-tokens", action="store_true")
     add("--reward-dialect", choices=["logprobs", "content", "number"], default="logprobs")
-    add("--remember", type=int, default=1_000_000, metavar="REQUESTS")
+    add("--remember", type=int, default=100_000, metavar="REQUESTS")
     add("--commands", action="store_true", help="take commands as lines of JSON, and end with the standard input")
     return parser
 

@@ -117,7 +117,7 @@ class FakeServer:
         host: str = "127.0.0.1",
         port: int = 0,
         ssl: tls.SSLContext | None = None,
-        remember: int = 1_000_000,
+        remember: int = 100_000,
     ) -> None:
         self._settings = Settings(
             answer=answer,

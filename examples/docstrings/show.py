@@ -23,10 +23,10 @@ def main() -> None:
     for stage in STAGES:
         counts = result[f"{stage}__status"].value_counts()
         print(f"{stage}: " + " · ".join(f"{status} {count}" for status, count in counts.items()))
-    for row in result.head(arguments.rows).itertuples():
-        label = "no label" if pd.isna(row.label) else row.label
-        summary = "no summary" if pd.isna(row.summary) else " ".join(row.summary.split())
-        print(f"\n{row.id}  [{label}]")
+    for row in result.head(arguments.rows).to_dict("records"):
+        label = "no label" if pd.isna(row["label"]) else row["label"]
+        summary = "no summary" if pd.isna(row["summary"]) else " ".join(row["summary"].split())
+        print(f"\n{row['id']}  [{label}]")
         print(textwrap.fill(summary, width=100, initial_indent="    ", subsequent_indent="    "))
 
 

@@ -179,12 +179,12 @@ def test_an_account_without_quota_stops_the_run(server):
         ("finish_length", "truncated", "max_tokens"),
         ("context_length", "rejected", "context_length"),
         ("content_filter_400", "filtered", "content_filter"),
-        ("http=422", "rejected", "bad_request"),
-        ("gzip_bomb=8", "failed", "malformed"),
-        ("huge_body=40", "invalid", "too_large"),
+        ("http:422", "rejected", "bad_request"),
+        ("gzip_bomb:8", "failed", "malformed"),
+        ("huge_body:40", "invalid", "too_large"),
         ("short_body", "failed", "reset"),
         ("reset", "failed", "reset"),
-        ("http=500", "failed", "server_error"),
+        ("http:500", "failed", "server_error"),
     ],
 )
 def test_a_bad_reply_is_a_status_of_its_row_and_of_no_other(server, fault, status, code):
@@ -202,14 +202,14 @@ def test_an_odd_reply_that_holds_the_answer_is_good(server, fault):
 
 def test_a_fault_that_passes_costs_attempts_and_no_row(server):
     server.change(faults=faults_named_in_prompt)
-    out = ask(server, "http=500@1: x", "reset@1: y", "http=429@1: z", "empty_choices@1: w", details=["attempts"])
+    out = ask(server, "http:500@1: x", "reset@1: y", "http:429@1: z", "empty_choices@1: w", details=["attempts"])
     assert set(out["a__status"]) == {"ok"}
     assert out["a__attempts"].tolist() == [2, 2, 1, 2]  # throttled tries are counted apart
 
 
 def test_rejected_rows_are_free_on_a_rerun_and_failed_ones_are_asked_again(server):
     server.change(faults=faults_named_in_prompt)
-    rows = ("http=400: x", "http=500: y", "z")
+    rows = ("http:400: x", "http:500: y", "z")
     ask(server, *rows, endpoint={"max_attempts": 1})
     server.change(faults=None)
     out = ask(server, *rows, endpoint={"max_attempts": 1})

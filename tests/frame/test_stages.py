@@ -191,7 +191,7 @@ def test_on_error_raise_ends_with_what_went_wrong_after_keeping_the_rest(server)
     server.change(faults=faults_named_in_prompt)
     run = stage(server, on_error="raise")
     with pytest.raises(RowsFailedError, match="1 of 3 rows failed or were rejected, the first with: bad_request"):
-        run(texts("a", "http=400: bad", "c"))
+        run(texts("a", "http:400: bad", "c"))
     stage(server)(texts("a", "c"))
     assert server.ledger.requests == 3
 
@@ -199,7 +199,7 @@ def test_on_error_raise_ends_with_what_went_wrong_after_keeping_the_rest(server)
 @pytest.mark.parametrize(("limit", "fails"), [(0.5, False), (0.2, True), (1, True), (2, False)])
 def test_fail_on_error_is_a_share_or_a_count(server, limit, fails):
     server.change(faults=faults_named_in_prompt)
-    df = texts("a", "http=400: bad", "c")
+    df = texts("a", "http:400: bad", "c")
     if fails:
         with pytest.raises(RowsFailedError):
             stage(server, fail_on_error=limit)(df)
@@ -224,7 +224,7 @@ def test_two_lines_tell_what_was_asked_and_how_it_ended(server, capsys):
     stage(server)(texts("a", "a", None))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("a: 3 rows, 1 requests, 0 reused from ")
-    assert lines[1].startswith("a: ok 2 · skipped 1 · (null_input 1) · ")
+    assert lines[1].startswith("a: ok 2 · skipped 1 (null_input 1) · ")
 
 
 def test_a_dry_run_says_what_would_be_asked_and_sends_nothing(server):

@@ -127,9 +127,8 @@ def test_integers_python_refuses_are_kept_as_they_are():
     assert bytes(embed(body)) == body
 
 
-@pytest.mark.parametrize("depth", [950, 5_000, 100_000])
-def test_json_too_deep_for_readers_is_kept_as_text(depth):
-    body = b"[" * depth + b"]" * depth
+def test_json_too_deep_for_readers_is_kept_as_text():
+    body = b"[" * 200_000 + b"]" * 200_000
     assert loads(embed(body)) == body[:2048].decode()
 
 
@@ -138,13 +137,14 @@ def test_brackets_that_do_not_nest_are_no_matter():
     assert bytes(embed(body)) == body
 
 
-def test_a_deep_reply_can_be_read_from_deeper_down_the_stack():
-    line = encode(make(b"[" * 700 + b"]" * 700))
+@pytest.mark.parametrize("depth", [500, 700, 850, 950])
+def test_a_deep_reply_can_be_read_from_deeper_down_the_stack(depth):
+    line = encode(make(b"[" * depth + b"]" * depth))
 
     def deeper(levels):
         return decode(line) if not levels else deeper(levels - 1)
 
-    assert deeper(100) is not None
+    assert deeper(150) is not None
 
 
 def test_text_becomes_a_json_string_without_surrogates():
@@ -160,7 +160,13 @@ def test_any_body_makes_a_line_that_reads_back(body):
     json.loads(line.decode("utf-8"))["reply"].__repr__().encode("utf-8")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
 def test_any_json_value_keeps_its_meaning(value):
     body = json.dumps(value, allow_nan=True).encode()
     assert loads(embed(body)) == json.loads(body, parse_constant=lambda _: None)

@@ -144,7 +144,9 @@ def test_a_segment_without_records_leaves_no_file(directory):
     ("number", "advice"),
     [(errno.ENOSPC, "free space"), (errno.EROFS, "read-only"), (errno.EFBIG, "ulimit -f"), (errno.EIO, "disk")],
 )
-def test_a_failed_write_leaves_the_file_as_it_was_and_says_what_to_do(writer, failing_write, monkeypatch, number, advice):
+def test_a_failed_write_leaves_the_file_as_it_was_and_says_what_to_do(
+    writer, failing_write, monkeypatch, number, advice
+):
     writer.append([make(1)])
     before = writer.path.read_bytes()
     failing_write(number)

@@ -17,7 +17,7 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.proxy import ProxyBuilder
 
 from curator_llm.engine.credentials import Credentials
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, EngineError
 from curator_llm.spec.addresses import origin_of
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Fault, FaultKind, Reply, Request
@@ -43,6 +43,8 @@ class PyreqwestTransport:
         When the key cannot be found on this machine.
     ConfigurationError
         When `ca_file` or `proxy` cannot be used.
+    EngineError
+        In a process forked from one that had sent requests.
     """
 
     def __init__(self, endpoint: Endpoint, *, max_reply_bytes: int, idle_s: float) -> None:
@@ -141,4 +143,11 @@ def _client(endpoint: Endpoint, idle_s: float) -> Client:
         except Exception as error:  # noqa: BLE001  a missing file, or one that is no PEM
             msg = f"`ca_file` {endpoint.ca_file!r} cannot be used on this machine ({type(error).__name__}): give a PEM file."
             raise ConfigurationError(msg) from None
-    return builder.build()
+    try:
+        return builder.build()
+    except RuntimeError:
+        msg = (
+            "This process was forked from one that had sent requests, and its network threads did not come along. Start "
+            "processes with 'spawn' or 'forkserver' (Dask does), or fork before the first request."
+        )
+        raise EngineError(msg) from None

@@ -1,0 +1,114 @@
+"""Many workers: the cap, the tail, the journal between them, and the life of their engines."""
+
+from __future__ import annotations
+
+import threading
+
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import Client, LocalCluster
+
+from curator_llm import Endpoint, QueryModel
+from curator_llm.errors import AuthenticationError
+from curator_llm.testing import FakeServer, FakeServerProcess, answer_to
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    with LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster, Client(cluster) as client:
+        yield client
+
+
+def rows(count: int, npartitions: int) -> dd.DataFrame:
+    df = pd.DataFrame({"n": np.arange(count), "text": "row"}, index=np.arange(count)[::-1] % 997)
+    return dd.from_pandas(df, npartitions=npartitions, sort=False)
+
+
+def stage(base_url: str, journal: object, cap: int, **arguments) -> QueryModel:
+    endpoint = Endpoint("m", base_url=base_url, max_concurrent_requests=cap)
+    return QueryModel(endpoint, prompt="{text} {n}", output="a", journal=str(journal), **arguments)
+
+
+def test_ten_thousand_rows_on_one_worker_fill_the_cap_and_stand_right(tmp_path):
+    ddf = rows(10_000, 20)
+    with (
+        FakeServerProcess(latency=0.02) as server,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
+        lazy = stage(server.base_url, tmp_path / "j", 128)(ddf)
+        out = lazy.compute()
+        inputs = ddf.compute()
+        pd.testing.assert_frame_equal(out[["n", "text"]], inputs)
+        assert out["a"].tolist() == [answer_to(f"row {n}") for n in inputs["n"]]
+        assert lazy.npartitions == ddf.npartitions
+        assert server.ledger.peak_in_flight == 128
+        assert server.ledger.requests == 10_000
+
+
+def test_two_workers_hold_one_cap_and_share_one_journal(two_workers, tmp_path):
+    with FakeServerProcess(latency=0.02) as server:
+        ddf = rows(4_000, 16)
+        out = stage(server.base_url, tmp_path / "j", 33)(ddf).compute()
+        assert out["a"].tolist() == [answer_to(f"row {n}") for n in out["n"]]
+        assert server.ledger.peak_in_flight <= 33
+        assert server.ledger.requests == 4_000
+        again = stage(server.base_url, tmp_path / "j", 33)(ddf).compute()
+        pd.testing.assert_frame_equal(again, out)
+        other = stage(server.base_url, tmp_path / "j", 33, details=True)(ddf.repartition(npartitions=5)).compute()
+        pd.testing.assert_frame_equal(other[out.columns], out)
+        assert other["a__output_tokens"].notna().all()
+        assert server.ledger.requests == 4_000
+
+
+def test_a_tail_leaves_no_permit_idle_and_few_partitions_open(tmp_path):
+    with (
+        FakeServerProcess(latency=0.1, long_tail=True) as server,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        stage(server.base_url, tmp_path / "j", 16)(rows(32 * 24, 32)).compute()
+        ledger = server.read_ledger()
+        opened = ledger.seen[1].at_s  # the first request goes alone
+        assert ledger.peak_in_flight == 16
+        assert ledger.mean_in_flight(opened, ledger.seen[-1].at_s) >= 0.98 * 16
+        (peak,) = client.run(lambda dask_worker: dask_worker.plugins["curator-llm"].open_partitions.peak).values()
+        assert peak <= 8
+
+
+def test_each_worker_process_has_one_engine(two_workers, tmp_path):
+    with FakeServerProcess() as server:
+        for name in "ab":
+            stage(server.base_url, tmp_path / name, 8)(rows(200, 8)).compute()
+
+    def engines() -> int:
+        from curator_llm import runtime
+
+        return len(runtime.engines())
+
+    assert set(two_workers.run(engines).values()) == {1}
+
+
+def test_a_worker_that_closes_takes_its_engine_along(tmp_path):
+    with FakeServer() as server:
+        with (
+            LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+            Client(cluster),
+        ):
+            stage(server.base_url, tmp_path / "j", 8)(rows(200, 8)).compute()
+            named = [thread.name for thread in threading.enumerate() if thread.name.startswith("curator-llm engine")]
+            assert len([name for name in named if "local" not in name]) == 2
+        left = [thread.name for thread in threading.enumerate() if thread.name.startswith("curator-llm engine")]
+        assert [name for name in left if "local" not in name] == []
+
+
+def test_a_key_that_only_the_client_has_is_asked_for_on_the_workers(two_workers, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIENT_ONLY_KEY", "sk-CANARY-on-the-client")
+    with FakeServerProcess() as server:
+        endpoint = Endpoint("m", base_url=server.base_url, api_key="env:CLIENT_ONLY_KEY")
+        lazy = QueryModel(endpoint, prompt="{text}", output="a", journal=str(tmp_path))(rows(10, 2))
+        with pytest.raises(AuthenticationError, match="CLIENT_ONLY_KEY is not set on .* Set it on every worker, not only"):
+            lazy.compute()
+        assert server.ledger.requests == 0

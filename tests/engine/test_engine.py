@@ -1,0 +1,241 @@
+"""The engine through the stage: what starts when, what a fault does to the rest, and how it ends."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pandas as pd
+import pytest
+
+from curator_llm import Endpoint, QueryModel, runtime
+from curator_llm.errors import EngineError
+from curator_llm.operations.chat import Chat
+from curator_llm.testing import FakeServer, FakeServerProcess, answer_to, faults_named_in_prompt
+
+
+def stage(base_url: str, *, prompt: str = "{text}", **endpoint) -> QueryModel:
+    return QueryModel(Endpoint("m", base_url=base_url, **endpoint), prompt=prompt, output="a")
+
+
+def texts(values) -> pd.DataFrame:
+    return pd.DataFrame({"text": list(values)})
+
+
+def run_in_child(program: str, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "default", "-c", textwrap.dedent(program), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        **options,
+    )
+
+
+def test_the_first_request_goes_alone_and_the_cap_holds_after_it():
+    with FakeServer(latency=0.02) as server:
+        stage(server.base_url, max_concurrent_requests=8)(texts(map(str, range(200))))
+        seen = server.ledger.seen
+        assert seen[1].at_s >= seen[0].done_s
+        assert server.ledger.peak_in_flight == 8
+
+
+def test_equal_rows_of_two_threads_share_one_flight():
+    with FakeServer() as server:
+        run = stage(server.base_url)
+        results: list[pd.DataFrame] = []
+        threads = [threading.Thread(target=lambda: results.append(run(texts("abc")))) for _ in range(4)]
+        server.pause()
+        for thread in threads:
+            thread.start()
+        server.wait_until(lambda ledger: ledger.requests)
+        server.resume()
+        for thread in threads:
+            thread.join()
+        assert server.ledger.requests == 3
+        assert [frame["a"].tolist() for frame in results] == [[answer_to(text) for text in "abc"]] * 4
+
+
+def test_attempts_past_their_deadline_leave_no_request_open_at_the_server():
+    with FakeServer(faults=lambda prompt, _: None if prompt == "first" else "hang") as server:
+        run = stage(server.base_url, max_concurrent_requests=10, timeout="200ms", max_attempts=1)
+        out = run(texts(["first", *map(str, range(100))]))
+        assert out["a__status"].tolist() == ["ok"] + ["failed"] * 100
+        assert out["a__error"][1] == "timeout: no complete reply within 0.2 s"
+        assert server.ledger.peak_in_flight <= 10
+        server.wait_until(lambda ledger: ledger.in_flight == 0)
+
+
+def test_two_thousand_in_flight_under_a_limit_of_1024_files_warn_and_answer_all_rows():
+    program = """
+        import resource, sys, warnings
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+        import pandas as pd
+        from curator_llm import Endpoint, QueryModel
+        endpoint = Endpoint("m", base_url=sys.argv[1], max_concurrent_requests=2000)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            out = QueryModel(endpoint, prompt="{text}", output="a")(pd.DataFrame({"text": range(4000)}))
+        print(out["a__status"].value_counts().to_dict(), [str(w.message)[:60] for w in caught])
+    """
+    with FakeServerProcess(latency=0.2) as server:
+        done = run_in_child(program, server.base_url)
+        assert done.returncode == 0, done.stderr
+        assert "{'ok': 4000}" in done.stdout
+        assert "max_concurrent_requests=2000 needs 2256 open files" in done.stdout
+        assert server.ledger.peak_in_flight == 768
+
+
+def test_a_soft_limit_below_the_hard_one_is_raised():
+    program = """
+        import resource, sys
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        import pandas as pd
+        from curator_llm import Endpoint, QueryModel
+        endpoint = Endpoint("m", base_url=sys.argv[1], max_concurrent_requests=2000)
+        out = QueryModel(endpoint, prompt="{text}", output="a")(pd.DataFrame({"text": range(4000)}))
+        print(out["a__status"].value_counts().to_dict())
+    """
+    with FakeServerProcess(latency=0.5) as server:
+        done = run_in_child(program, server.base_url)
+        assert "{'ok': 4000}" in done.stdout, done.stderr
+        assert server.ledger.peak_in_flight > 1024
+
+
+def test_permits_are_all_back_after_every_kind_of_fault():
+    faults = ["reset", "short_body", "http:500", "http:400", "html_200", "null_content", "huge_body:40", "http:429@1"]
+    with FakeServer(faults=faults_named_in_prompt) as server:
+        out = stage(server.base_url, max_attempts=2)(texts(["fine", *(f"{fault}: x" for fault in faults)]))
+        assert out["a__status"].notna().all()
+        counts = runtime.snapshot()
+        assert counts["in_flight"] == counts["backlog"] == 0
+
+
+def test_a_throttling_server_delays_rows_and_fails_none():
+    with FakeServer(requests_per_minute=1200, burst=10) as server:
+        out = stage(server.base_url, max_concurrent_requests=8)(texts(map(str, range(60))))
+        assert set(out["a__status"]) == {"ok"}
+
+
+def test_a_key_rotated_in_mid_run_is_looked_up_again_and_costs_no_row(monkeypatch):
+    with FakeServer(api_key="old-key", latency=0.01) as server:
+        monkeypatch.setenv("TEAM_KEY", "old-key")
+        run = stage(server.base_url, api_key="env:TEAM_KEY", max_concurrent_requests=4)
+        results: list[pd.DataFrame] = []
+        thread = threading.Thread(target=lambda: results.append(run(texts(map(str, range(300))))))
+        thread.start()
+        server.wait_until(lambda ledger: ledger.answered > 20)
+        monkeypatch.setenv("TEAM_KEY", "new-key")
+        server.change(api_key="new-key")
+        thread.join()
+        assert set(results[0]["a__status"]) == {"ok"}
+
+
+def test_two_endpoints_of_one_scope_keep_to_the_lowest_limits_with_one_warning():
+    with FakeServer(latency=0.01) as server:
+        wide = stage(server.base_url, scope="team", max_concurrent_requests=20)
+        narrow = stage(server.base_url, scope="team", max_concurrent_requests=5, prompt="{text} again")
+        wide(texts(map(str, range(50))))
+        assert server.ledger.peak_in_flight == 20
+        with pytest.warns(UserWarning, match="share the quota scope 'team'"):
+            narrow(texts(map(str, range(50))))
+        server.reset()
+        stage(server.base_url, scope="team", max_concurrent_requests=20, prompt="{text} more")(texts(map(str, range(50))))
+        assert server.ledger.peak_in_flight == 5
+
+
+def test_replicas_share_the_load():
+    with FakeServer(latency=0.01) as one, FakeServer(latency=0.01) as two:
+        endpoint = Endpoint("m", base_url=[one.base_url, two.base_url], max_concurrent_requests=8)
+        QueryModel(endpoint, prompt="{text}", output="a")(texts(map(str, range(200))))
+        assert min(one.ledger.requests, two.ledger.requests) >= 80
+
+
+def test_nobody_waits_for_an_engine_thread_that_died():
+    with FakeServer() as server:
+        run = stage(server.base_url)
+        errors: list[BaseException] = []
+
+        def ask() -> None:
+            try:
+                run(texts("abc"))
+            except EngineError as error:
+                errors.append(error)
+
+        server.pause()
+        thread = threading.Thread(target=ask)
+        thread.start()
+        server.wait_until(lambda ledger: ledger.requests)
+        loop = runtime.engine()._loop
+        loop.call_soon_threadsafe(loop.stop)  # as any crash of the thread would
+        thread.join(20)
+        assert not thread.is_alive()
+        assert "Run again: replies are kept" in str(errors[0])
+        server.resume()
+        runtime.close()
+        assert run(texts("abc"))["a__status"].tolist() == ["ok"] * 3  # the next one starts afresh
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_bug_in_the_loop_fails_the_waiting_batches(monkeypatch):
+    def broken(self, body):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Chat, "judge", broken)
+    with FakeServer() as server, pytest.raises(EngineError, match="ZeroDivisionError"):
+        stage(server.base_url)(texts("abc"))
+
+
+def test_a_forked_child_is_told_how_to_start_instead_of_hanging():
+    with FakeServer() as server:
+        run = stage(server.base_url)
+        run(texts("ab"))
+        context = multiprocessing.get_context("fork")
+        said = context.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                run(texts("abcd"))
+            except EngineError as error:
+                said.put(str(error))
+
+        child = context.Process(target=ask)
+        child.start()
+        assert "Start processes with 'spawn'" in said.get()
+        child.join(30)
+        assert run(texts("abcd"))["a"].tolist() == [answer_to(text) for text in "abcd"]  # the parent goes on
+
+
+def test_what_is_in_flight_when_a_process_ends_is_kept(own_journal):
+    program = """
+        import sys, threading, time
+        import pandas as pd
+        from curator_llm import Endpoint, QueryModel
+        run = QueryModel(Endpoint("m", base_url=sys.argv[1], max_concurrent_requests=4), prompt="{text}", output="a")
+        def ask():
+            try:
+                run(pd.DataFrame({"text": range(100)}))
+            except Exception as error:
+                print(type(error).__name__, file=sys.stderr)
+        threading.Thread(target=ask, daemon=True).start()
+        sys.stdin.readline()
+    """
+    with FakeServer(latency=0.3) as server:
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program), server.base_url], stdin=subprocess.PIPE, text=True
+        )
+        server.wait_until(lambda ledger: ledger.requests > 8, timeout_s=60)
+        child.communicate("\n", timeout=60)
+        assert child.returncode == 0
+        ledger = server.ledger
+        assert ledger.dropped == 0
+        assert ledger.requests < 100
+        stage(server.base_url, max_concurrent_requests=100)(texts(map(str, range(100))))
+        assert server.ledger.requests == 100  # nothing was paid twice

@@ -1,0 +1,59 @@
+"""A small dataset and a job over it, run with a cluster of threads in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from curator_llm.job.job_file import load_job
+from curator_llm.job.run import run_job
+from curator_llm.testing import FakeServer
+
+ROWS = 12
+
+
+class JobKit:
+    """Writes job files into the current directory and runs them."""
+
+    def __init__(self, directory: Path, server: FakeServer) -> None:
+        self.directory = directory
+        self.server = server
+        self.lines: list[str] = []
+        self.given = {
+            "version": 1,
+            "run_dir": "run",
+            "input": {"parquet": "docs.parquet"},
+            "output": {"parquet": "out"},
+            "endpoints": {"fake": {"model": "m", "base_url": server.base_url}},
+            "stages": [{"query_model": {"endpoint": "fake", "prompt": "Topic of {text}", "output": "topic"}}],
+        }
+
+    def write(self, text: str | None = None, **changes) -> Path:
+        """Write the job with some of its top-level keys changed, or a text of one's own."""
+        path = self.directory / "job.yaml"
+        path.write_text(text if text is not None else yaml.safe_dump({**self.given, **changes}, sort_keys=False))
+        return path
+
+    def load(self, **changes):
+        """Write and load the job."""
+        return load_job(self.write(**changes))
+
+    def run(self, **changes):
+        """Write and run the job; the lines it says are kept."""
+        self.lines.clear()
+        return run_job(self.load(**changes), say=self.lines.append, processes=False)
+
+    def output(self, name: str = "out") -> pd.DataFrame:
+        """Read the Parquet output."""
+        return pd.read_parquet(self.directory / name)
+
+
+@pytest.fixture
+def kit(tmp_path, monkeypatch, server) -> JobKit:
+    monkeypatch.chdir(tmp_path)
+    docs = pd.DataFrame({"id": range(ROWS), "text": [f"text {n}" for n in range(ROWS)]})
+    docs.to_parquet(tmp_path / "docs.parquet", index=False)
+    return JobKit(tmp_path, server)

@@ -1,0 +1,140 @@
+"""Inputs: which files, which columns, which pieces, with which dtypes."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curator_llm.errors import ConfigurationError, JobFileError
+from curator_llm.job import inputs, json_lines
+from curator_llm.job.inputs import open_input
+from curator_llm.job.job_file import Data
+from curator_llm.job.places import Place
+
+
+def data(path, kind="parquet", columns=None) -> Data:
+    return Data(kind, path, Place("job.yaml", f"input.{kind}"), columns)
+
+
+def read_all(source) -> pd.DataFrame:
+    return pd.concat([piece.read() for piece in source.pieces()], ignore_index=True)
+
+
+def write_lines(path, rows) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_pieces_hold_equal_numbers_of_rows_however_the_row_groups_were_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(inputs, "MOST_ROWS", 10)
+    pq.write_table(pa.table({"n": range(7)}), tmp_path / "a.parquet", row_group_size=3)
+    pq.write_table(pa.table({"n": range(7, 36)}), tmp_path / "b.parquet")
+    monkeypatch.setattr(inputs, "_FEWEST_PIECES", 1)
+    source = open_input(data(tmp_path))
+    assert [piece.read()["n"].tolist() for piece in source.pieces()] == [
+        list(range(10)),
+        list(range(10, 20)),
+        list(range(20, 30)),
+        list(range(30, 36)),
+    ]
+    assert source.rows == 36
+
+
+def test_files_are_read_in_natural_order_and_names_with_underscore_are_not_data(tmp_path):
+    for number in (10, 2, 1):
+        pq.write_table(pa.table({"n": [number]}), tmp_path / f"part.{number}.parquet")
+    (tmp_path / "_metadata.parquet").write_text("no data")
+    (tmp_path / "README.txt").write_text("no data")
+    assert read_all(open_input(data(tmp_path)))["n"].tolist() == [1, 2, 10]
+    assert read_all(open_input(data(tmp_path / "part.1*.parquet")))["n"].tolist() == [1, 10]
+
+
+def test_directories_named_by_value_become_columns(tmp_path):
+    for language in ("de", "en"):
+        (tmp_path / f"lang={language}").mkdir()
+        pq.write_table(pa.table({"n": [1]}), tmp_path / f"lang={language}" / "a.parquet")
+    assert read_all(open_input(data(tmp_path)))["lang"].tolist() == ["de", "en"]
+
+
+def test_whole_numbers_stay_whole_beside_nulls(tmp_path):
+    pq.write_table(pa.table({"n": [1, None], "s": ["a", None]}), tmp_path / "a.parquet")
+    frame = read_all(open_input(data(tmp_path / "a.parquet")))
+    assert frame.dtypes.astype(str).to_dict() == {"n": "Int64", "s": "string"}
+    assert open_input(data(tmp_path)).meta.dtypes.equals(frame.dtypes)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_columns_select_and_an_unknown_one_is_refused(tmp_path, kind):
+    frame = pd.DataFrame({"id": [1], "text": ["x"], "other": ["y"]})
+    path = tmp_path / f"a.{kind}"
+    frame.to_parquet(path) if kind == "parquet" else write_lines(path, frame.to_dict("records"))
+    assert list(read_all(open_input(data(path, kind, ("text", "id")))).columns) == ["text", "id"]
+    with pytest.raises(JobFileError, match="names 'txt', which the data does not have. Did you mean 'text'"):
+        open_input(data(path, kind, ("txt",)))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("no.parquet", "no such file"), ("empty", "no .parquet"), ("x.parquet", "Parquet")]
+)
+def test_an_input_that_cannot_be_read_is_refused(tmp_path, name, said):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.parquet").write_text("text")
+    with pytest.raises(JobFileError, match=said):
+        open_input(data(tmp_path / name))
+
+
+def test_lines_are_read_once_each_however_pieces_cut_the_file(tmp_path, monkeypatch):
+    rows = [{"n": n, "text": "ä" * (n % 7)} for n in range(60)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    for size in (1, 3, 17, 64, 10_000):
+        monkeypatch.setattr(json_lines, "_MOST_BYTES", size)
+        source = open_input(data(path, "jsonl"))
+        assert read_all(source).to_dict("records") == rows
+        assert source.rows == 60
+
+
+def test_json_columns_have_the_dtypes_of_their_first_lines(tmp_path):
+    rows = [{"i": 1, "f": 1, "s": "a", "b": True, "l": [1], "m": 1}, {"i": None, "f": 2.5, "m": "x", "big": 2**70}]
+    write_lines(tmp_path / "a.jsonl", rows)
+    frame = read_all(open_input(data(tmp_path / "a.jsonl", "jsonl")))
+    assert frame.dtypes.astype(str).to_dict() == {
+        "i": "Int64",
+        "f": "Float64",
+        "s": "string",
+        "b": "boolean",
+        "l": "object",
+        "m": "object",
+        "big": "object",
+    }
+    assert frame["l"].tolist() == [[1], None]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ('{"n": "x"}', "does not hold one kind"),
+        ('{"n": 1, "new": 2}', "has a column 'new'"),
+        ("{", "is no JSON"),
+        ("3", "holds a int"),
+    ],
+)
+def test_a_later_line_that_does_not_fit_is_an_error_that_says_where(tmp_path, monkeypatch, last, said):
+    monkeypatch.setattr(json_lines, "_SAMPLE_LINES", 2)
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2}\n' + last + "\n")
+    source = open_input(data(path, "jsonl"))
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        read_all(source)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "holds no rows"), ("no json\n", "begins at byte 0 is no JSON")])
+def test_lines_that_are_no_rows_are_refused_at_once(tmp_path, text, said):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(JobFileError, match=said):
+        open_input(data(tmp_path / "a.jsonl", "jsonl"))

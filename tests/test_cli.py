@@ -1,0 +1,162 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import curator_llm
+from curator_llm.cli import main
+from curator_llm.testing import answer_to
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch, server):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"id": range(40), "text": [f"text {n}" for n in range(40)]}).to_parquet("docs.parquet", index=False)
+    return {
+        "version": 1,
+        "run_dir": "run",
+        "input": {"parquet": "docs.parquet"},
+        "output": {"parquet": "out"},
+        "endpoints": {"fake": {"model": "m", "base_url": server.base_url, "max_concurrent_requests": 4}},
+        "stages": [{"query_model": {"endpoint": "fake", "prompt": "Topic of {text}", "output": "topic"}}],
+    }
+
+
+def call(*arguments: str, job=None):
+    if job is not None:
+        Path("job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    return CliRunner().invoke(main, list(arguments))
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(Path(curator_llm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "curator_llm", *arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_help_and_version_say_what_there_is():
+    assert call("--version").output == f"curator-llm, version {curator_llm.__version__}\n"
+    for command in ([], ["run"], ["check"], ["serve"]):
+        shown = call(*command, "--help")
+        assert shown.exit_code == 0
+        assert "Usage: " in shown.output
+    assert "--dry-run" in call("run", "--help").output
+    assert "75 interrupted" in call("run", "--help").output
+
+
+def test_dask_finds_the_command():
+    from importlib.metadata import entry_points
+
+    scripts = {point.value for point in entry_points(group="dask_cli") if point.name == "curator-llm"}
+    assert scripts <= {"curator_llm.cli:main"}  # empty when run from a source tree
+
+
+def test_check_says_what_is_read_and_written_and_sends_nothing(job, server):
+    checked = call("check", "job.yaml", job=job)
+    assert checked.exit_code == 0
+    assert "topic: m, reads text" in checked.stdout
+    assert "job.yaml is sound: 40 rows; columns written: id, text, topic, topic__status, topic__error" in checked.stdout
+    assert server.ledger.requests == 0
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("command", [["check", "job.yaml"], ["run", "job.yaml"], ["run", "job.yaml", "--dry-run"]])
+def test_a_wrong_job_file_ends_with_2_and_one_line_that_helps(job, command):
+    job["stages"][0]["query_model"]["promt"] = job["stages"][0]["query_model"].pop("prompt")
+    ended = call(*command, job=job)
+    assert ended.exit_code == 2
+    assert ended.stderr == "Error: job.yaml: stages[0].query_model: unknown key 'promt'. Did you mean 'prompt'?\n"
+    assert ended.stdout == ""
+
+
+def test_an_output_of_somebody_else_ends_with_2_in_check_and_run(job, tmp_path):
+    (tmp_path / "out").mkdir()
+    for command in ("check", "run"):
+        ended = call(command, "job.yaml", job=job)
+        assert ended.exit_code == 2
+        assert "did not write it" in ended.stderr
+
+
+def test_unknown_options_and_commands_end_with_2():
+    assert call("run", "job.yaml", "--shceduler", "x").exit_code == 2
+    assert call("rnu").exit_code == 2
+
+
+def test_a_dry_run_prints_requests_and_sends_nothing(job, server):
+    ended = call("run", "job.yaml", "--dry-run", job=job)
+    assert ended.exit_code == 0
+    assert "topic: 40 rows, 40 requests, 0 reused" in ended.stdout
+    assert "user: Topic of text 0" in ended.stdout
+    assert server.ledger.requests == 0
+
+
+def test_a_run_in_a_process_of_its_own_is_interrupted_with_75_and_goes_on_where_it_was(job, server, tmp_path):
+    call("check", "job.yaml", job=job)
+    server.pause()
+    first = start("run", "job.yaml")
+    server.wait_until(lambda ledger: ledger.requests >= 1, timeout_s=60)
+    server.resume()
+    server.pause()
+    server.wait_until(lambda ledger: ledger.requests >= 5, timeout_s=60)
+    first.send_signal(signal.SIGINT)
+    server.resume()
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 75
+    assert "run the same command to go on" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["status"] == "interrupted"
+
+    second = start("run", "job.yaml")
+    output, errors = second.communicate(timeout=60)
+    assert second.returncode == 0, errors
+    assert output == ""
+    assert "topic: ok 40" in errors
+    assert pd.read_parquet("out")["topic"].tolist() == [answer_to(f"Topic of text {n}") for n in range(40)]
+    assert server.ledger.requests == 40
+
+
+def test_a_refused_key_ends_with_3_and_prints_the_message_alone(job, server, monkeypatch):
+    monkeypatch.setenv("WRONG_KEY", "canary-9c1f")
+    server.change(api_key="right")
+    job["endpoints"]["fake"]["api_key"] = "env:WRONG_KEY"
+    call("check", "job.yaml", job=job)
+    ended = start("run", "job.yaml")
+    output, errors = ended.communicate(timeout=60)
+    assert ended.returncode == 3
+    assert "refused the key from env:WRONG_KEY" in errors
+    assert "Traceback" not in errors
+    assert "canary" not in output + errors
+    assert server.ledger.requests == 1
+
+
+def test_serve_serves_the_embedded_model_until_it_is_told_to_stop():
+    served = start("serve")
+    assert served.stdout is not None
+    address = served.stdout.readline().strip()
+    assert address.startswith("http://127.0.0.1:")
+    served.send_signal(signal.SIGINT)
+    served.communicate(timeout=30)
+    assert served.returncode == 0
+
+
+def test_serve_says_which_models_there_are():
+    ended = call("serve", "smolm2")
+    assert ended.exit_code == 2
+    assert "Did you mean 'smollm2'?" in ended.stderr
