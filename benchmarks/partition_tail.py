@@ -46,8 +46,13 @@ def main() -> None:
     args = parser.parse_args()
     runs = [share_in_flight(args.median_s, round_) for round_ in range(args.rounds)]
     shares = ", ".join(f"{share:.3f}" for share, _, _ in runs)
-    print(f"share of the cap in flight at the server: median {statistics.median(run[0] for run in runs):.3f} ({shares})")
-    print(f"peak at the server {max(run[1] for run in runs)} of {CAP}, partitions open at most {max(run[2] for run in runs)}")
+    print(
+        f"share of the cap in flight at the server: median {statistics.median(run[0] for run in runs):.3f} ({shares})"
+    )
+    print(
+        f"peak at the server {max(run[1] for run in runs)} of {CAP}, "
+        f"partitions open at most {max(run[2] for run in runs)}"
+    )
 
 
 if __name__ == "__main__":

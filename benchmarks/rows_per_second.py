@@ -12,15 +12,16 @@ import contextlib
 import io
 import resource
 import statistics
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 
 import pandas as pd
+import uvloop
 from pyreqwest.client import ClientBuilder
 
 from curator_llm import Endpoint, QueryModel
+from curator_llm.testing import FakeServerProcess
 from curator_llm.wire.exchange import Request
 
 
@@ -51,8 +52,6 @@ def ask_bare(base_url: str, bodies: list[bytes], in_flight: int) -> None:
 
         await asyncio.gather(*[lane() for _ in range(in_flight)])
 
-    import uvloop
-
     uvloop.run(main())
 
 
@@ -63,29 +62,28 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    server = subprocess.Popen([sys.executable, "-m", "curator_llm.testing", "--port", "0"], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    base_url = server.stdout.readline().strip()
     results: dict[str, list[tuple[float, float]]] = {"bare": [], "stage": []}
-    try:
+    with FakeServerProcess() as server, tempfile.TemporaryDirectory() as journal:
+        endpoint = Endpoint("bench", base_url=server.base_url, max_concurrent_requests=args.in_flight)
+        frame = pd.DataFrame({"n": range(args.rows)})
         for round_ in range(args.rounds + 1):
-            endpoint = Endpoint("bench", base_url=base_url, max_concurrent_requests=args.in_flight)
-            stage = QueryModel(endpoint, prompt=f"round {round_} row {{n}}", output="a", journal="build/bench-journal")
-            frame = pd.DataFrame({"n": range(args.rows)})
-            bodies = [r.body for r in stage.spec.operation.requests({"n": list(frame.n)}, len(frame)) if isinstance(r, Request)]
-            bare = measure(lambda bodies=bodies: ask_bare(base_url, bodies, args.in_flight), args.rows)
+            stage = QueryModel(endpoint, prompt=f"round {round_} row {{n}}", output="a", journal=journal)
+            requests = stage.spec.operation.requests({"n": list(frame.n)}, len(frame))
+            bodies = [request.body for request in requests if isinstance(request, Request)]
+            bare = measure(lambda bodies=bodies: ask_bare(server.base_url, bodies, args.in_flight), args.rows)
             with contextlib.redirect_stderr(io.StringIO()):
-                ours = measure(lambda stage=stage, frame=frame: stage(frame), args.rows)
+                ours = measure(lambda stage=stage: stage(frame), args.rows)
             if round_:  # the first one warms up
                 results["bare"].append(bare)
                 results["stage"].append(ours)
-    finally:
-        server.terminate()
-        server.wait()
-    medians = {name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in results.items()}
+    medians = {
+        name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in results.items()
+    }
     for name, (speed, cost) in medians.items():
         print(f"{name:6s} {speed:8,.0f} rows/s {cost:8.1f} us CPU/row")
-    print(f"ratio of CPU, stage to bare: {medians['stage'][1] / medians['bare'][1]:.2f} ({args.rounds} rounds, medians)")
+    print(
+        f"ratio of CPU, stage to bare: {medians['stage'][1] / medians['bare'][1]:.2f} ({args.rounds} rounds, medians)"
+    )
 
 
 if __name__ == "__main__":

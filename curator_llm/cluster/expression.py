@@ -19,16 +19,21 @@ def is_dask_frame(frame: object) -> bool:
     return isinstance(frame, dd.DataFrame)
 
 
+def empty_like(ddf: dd.DataFrame) -> pd.DataFrame:
+    """Return an empty pandas frame with the columns and dtypes of a Dask frame."""
+    return cast("pd.DataFrame", ddf._meta)  # noqa: SLF001  Dask's documents name it, but no public name leads there
+
+
 def apply(stage: Callable[[pd.DataFrame], pd.DataFrame], ddf: dd.DataFrame, meta: pd.DataFrame) -> dd.DataFrame:
     """Return the frame with the stage's columns. Lazy: nothing is sent and no key is needed."""
-    return cast("dd.DataFrame", ddf.map_partitions(stage, meta=meta))  # type: ignore[no-untyped-call]
+    return cast("dd.DataFrame", ddf.map_partitions(stage, meta=meta))
 
 
 def in_meta_inference() -> bool:
     """Tell whether Dask calls us on made-up rows to learn the schema, as ``map_partitions`` without ``meta`` does."""
     if _emulate is None:
         return False
-    frame: Any = sys._getframe(1)
+    frame: Any = sys._getframe(1)  # noqa: SLF001  Dask tells a function nowhere that its rows are made up
     for _ in range(_DEPTH):
         if frame is None:
             return False

@@ -72,7 +72,7 @@ def _secede(worker: Worker) -> None:
     from distributed import secede
 
     _thread.seceded = worker.get_current_task()
-    secede()  # type: ignore[no-untyped-call]
+    secede()
 
 
 def _pool_size() -> int:

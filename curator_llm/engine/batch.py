@@ -90,7 +90,8 @@ class Batch:
 
     def _check_engine(self) -> None:
         if not self._is_alive():
-            self.fail(EngineError("The engine of this process ended before the rows were answered. Run again: replies are kept."))
+            msg = "The engine of this process ended before the rows were answered. Run again: replies are kept."
+            self.fail(EngineError(msg))
 
     def _end(self) -> None:
         self._ended.set()

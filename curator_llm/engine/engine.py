@@ -171,7 +171,9 @@ class Engine:
             self._call(_grant, line, self._scopes.granted(scope))
         return line
 
-    def _source(self, line: Line, endpoint: Endpoint, operation: Operation, journal: Path | None, run: str | None) -> Source:
+    def _source(
+        self, line: Line, endpoint: Endpoint, operation: Operation, journal: Path | None, run: str | None
+    ) -> Source:
         transport = self._transport(endpoint)
         if journal is None:
             return Source(line, endpoint, operation, transport, None, self._deliver_unkept, lambda _: None, run)
@@ -179,7 +181,9 @@ class Engine:
         return Source(line, endpoint, operation, transport, journal, writer.put, store.find_own, run)
 
     def _transport(self, endpoint: Endpoint) -> Transport:
-        name = repr((endpoint.base_urls, endpoint.api_key, endpoint.headers, endpoint.timeout, endpoint.ca_file, endpoint.proxy))
+        name = repr(
+            (endpoint.base_urls, endpoint.api_key, endpoint.headers, endpoint.timeout, endpoint.ca_file, endpoint.proxy)
+        )
         if name not in self._transports:
             self._transports[name] = PyreqwestTransport(
                 endpoint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from curator_llm.journal.store import default_directory
 from curator_llm.operations.base import Operation
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Record, Request, Skip
+
+
+#: Operations whose shared rows were told of: once per process, not once per partition.
+_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def plan_rows(frame: pd.DataFrame, spec: StageSpec, engine: Engine) -> Plan:
     requests = operation.requests(table_of(frame, operation.inputs), len(frame))
     plan = Plan(len(frame), spec.journal_directory(), requests)
     keys = {request.key for request in requests if isinstance(request, Request)}
+    _warn_of_sharing(spec, sum(isinstance(request, Request) for request in requests) - len(keys))
     if plan.journal is not None and keys:
         plan.records = engine.journal(plan.journal).lookup(keys)
     return plan
@@ -151,14 +157,29 @@ def run_rows(
     return result
 
 
+def _warn_of_sharing(spec: StageSpec, shared: int) -> None:
+    """Say once that equal rows get one answer, where each could have drawn its own."""
+    name = repr(spec.operation)
+    if shared and not spec.operation.is_deterministic and name not in _warned:
+        _warned.add(name)
+        warnings.warn(
+            f"{spec.output}: {shared:,} rows ask the same as another row and share its answer, though the temperature is "
+            "not 0. For a sample of each, pass sample_by='a column that tells them apart'; else set temperature to 0.",
+            stacklevel=2,
+        )
+
+
 def _check_failures(spec: StageSpec, values: dict[str, list[Any]]) -> None:
     statuses, errors = values[f"{spec.output}__status"], values[f"{spec.output}__error"]
     bad = [error for status, error in zip(statuses, errors, strict=True) if status in {"failed", "rejected"}]
     limit = spec.fail_on_error
-    too_many = limit is not None and (len(bad) / len(statuses) > limit if limit < 1 else len(bad) >= limit) if bad else False
+    too_many = (
+        limit is not None and (len(bad) / len(statuses) > limit if limit < 1 else len(bad) >= limit) if bad else False
+    )
     if too_many or (bad and spec.on_error == "raise"):
         msg = (
-            f"{len(bad)} of {len(statuses)} rows failed or were rejected, the first with: {bad[0]}. The replies of the others "
-            "are kept: run again to ask only for the missing ones, or pass on_error='column' to keep failures as a column."
+            f"{len(bad)} of {len(statuses)} rows failed or were rejected, the first with: {bad[0]}. The replies of the "
+            "others are kept: run again to ask only for the missing ones, or pass on_error='column' to get failures as a "
+            "column."
         )
         raise RowsFailedError(msg)

@@ -1,4 +1,4 @@
-"""Stages: what a user builds once and applies to frames. On a pandas frame a stage runs at once, on a Dask frame lazily."""
+"""Stages: built once, applied to frames. On a pandas frame a stage runs at once, on a Dask frame lazily."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Stage:
         Cost: one request for each distinct row the journal has no reply for.
         """
         if not isinstance(frame, pd.DataFrame):
-            return cast("FrameT", self._on_dask(frame))
+            return cast("FrameT", self._dask_room(frame).apply(self, frame, self.meta(frame)))
         if "dask.dataframe" in sys.modules:
             from curator_llm.cluster.expression import in_meta_inference
 
@@ -80,7 +80,7 @@ class Stage:
         ----------
         frame : pandas.DataFrame or dask.dataframe.DataFrame
         """
-        empty = (frame if isinstance(frame, pd.DataFrame) else frame._meta).iloc[:0]
+        empty = (frame if isinstance(frame, pd.DataFrame) else self._dask_room(frame).empty_like(frame)).iloc[:0]
         operation = self.spec.operation
         check_columns(empty, operation.inputs, self.spec.output, [name for name, _ in operation.columns])
         return attach(empty, operation.columns, {name: [] for name, _ in operation.columns})
@@ -96,12 +96,14 @@ class Stage:
         copy.spec = dataclasses.replace(self.spec, run=run, journal=journal)
         return copy
 
-    def _on_dask(self, frame: Any) -> Any:
+    @staticmethod
+    def _dask_room(frame: object) -> Any:
+        """Return what knows Dask, loaded only when there is a Dask frame."""
         if "dask.dataframe" in sys.modules:
-            from curator_llm.cluster.expression import apply, is_dask_frame
+            from curator_llm.cluster import expression
 
-            if is_dask_frame(frame):
-                return apply(self, frame, self.meta(frame))
+            if expression.is_dask_frame(frame):
+                return expression
         msg = f"A stage takes a pandas or Dask DataFrame, not {type(frame).__name__}."
         raise ConfigurationError(msg)
 
@@ -132,8 +134,10 @@ class Stage:
         return (type(self).__qualname__, repr(self.spec))
 
     def __repr__(self) -> str:
-        operation = self.spec.operation
-        return f"{type(self).__name__}({self.spec.endpoint!r}, output={self.spec.output!r}, reads={list(operation.inputs)!r})"
+        spec = self.spec
+        return (
+            f"{type(self).__name__}({spec.endpoint!r}, output={spec.output!r}, reads={list(spec.operation.inputs)!r})"
+        )
 
 
 class QueryModel(Stage):

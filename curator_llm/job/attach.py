@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from curator_llm.errors import RunError
 from curator_llm.job.job_file import ClusterSpec
@@ -38,6 +39,8 @@ def attached(cluster: ClusterSpec, *, processes: bool = True) -> Iterator[Client
         if cluster.scheduler is None:
             local = stack.enter_context(_local_cluster(cluster, processes=processes))
             client = stack.enter_context(Client(local))
+            if processes:
+                client.register_plugin(_OwnProcess())
         else:
             client = stack.enter_context(_connect(cluster.scheduler))
         try:
@@ -59,7 +62,7 @@ def _connect(address: str) -> Client:
 
 
 def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
-    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}), _ctrl_c_ignored():
+    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}):
         return LocalCluster(
             n_workers=cluster.n_workers,
             threads_per_worker=cluster.threads_per_worker,
@@ -69,14 +72,17 @@ def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
         )
 
 
-@contextlib.contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Let worker processes start without Ctrl-C: a terminal sends it to all, and they have replies to keep."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+class _OwnProcess(WorkerPlugin):
+    """For worker processes that live as long as the run.
+
+    A terminal sends Ctrl-C to all of them, and they have replies to keep: the run alone takes it. And they warn of each
+    task that a run cancels when it stops: it says so itself.
+    """
+
+    name = "curator-llm-own-process"
+
+    def setup(self, worker: Worker) -> None:
+        del worker
+        logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -107,17 +107,33 @@ def check_steps(job: Job, steps: tuple[Step, ...], meta: pd.DataFrame) -> pd.Dat
     return meta
 
 
+#: Why executions stopped, as far as this process knows: their later pieces ask nothing more.
+_stopped: dict[str, CuratorLLMError] = {}
+
+
 def answer_piece(
-    piece: Piece, number: int, *, steps: tuple[Step, ...], output: Output
+    piece: Piece, number: int, *, steps: tuple[Step, ...], output: Output, execution: str
 ) -> PieceReport | CuratorLLMError:
     """Read a piece, apply the steps and write it: one Dask task.
 
     An error of ours is returned: Dask would log each one that is raised, with a traceback, on every worker.
+
+    Parameters
+    ----------
+    piece : Piece
+    number : int
+        Of the piece.
+    steps : tuple of Stage or Filter
+    output : Output
+    execution : str
+        Unlike that of any other execution.
     """
-    try:
-        return _answer_piece(piece, number, steps, output)
-    except CuratorLLMError as error:
-        return type(error)(error.message)
+    if execution not in _stopped:
+        try:
+            return _answer_piece(piece, number, steps, output)
+        except CuratorLLMError as error:
+            _stopped[execution] = type(error)(error.message)
+    return _stopped[execution]
 
 
 def _answer_piece(piece: Piece, number: int, steps: tuple[Step, ...], output: Output) -> PieceReport:

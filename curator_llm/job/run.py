@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from distributed import Client, as_completed
 
@@ -142,7 +144,8 @@ class _Execution:
             return 1
         total = source.rows * len(self._tally.stages)
         with ProgressReporter(Progress(client), total=total, interval_s=self._interval_s) as progress:
-            futures = client.map(answer_piece, list(pieces), range(len(pieces)), steps=steps, output=output, pure=False)
+            common: dict[str, Any] = {"steps": steps, "output": output, "execution": uuid.uuid4().hex}
+            futures = client.map(answer_piece, list(pieces), range(len(pieces)), pure=False, **common)
             started = time.monotonic()
             try:
                 for future in as_completed(futures):
@@ -193,4 +196,4 @@ def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, output: P
         return
     kept = sum(bill.requests for bill in tally.bills)
     say(ending.message)
-    say(f"{kept:,} replies of this execution are kept in {directory.journal}; no output was written.")
+    say(f"{kept:,} replies of this execution are kept in {directory.journal}; {output} is as it was before.")

@@ -1,8 +1,8 @@
 """The window: how many requests a throttling server seems to bear.
 
-It starts wide open. The first 429 or 503 of a burst cuts it to three quarters of what was in flight; replies to requests
-sent before the cut belong to the same burst and cut no further. Each good reply opens it again, by one up to half of
-where it was cut, then by one per window.
+It starts wide open. The first 429 or 503 of a burst cuts it to three quarters of what was in flight; replies to
+requests sent before the cut belong to the same burst and cut no further. Each good reply opens it again, by one up to
+half of where it was cut, then by one per window.
 """
 
 from __future__ import annotations

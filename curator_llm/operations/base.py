@@ -60,6 +60,10 @@ class Operation(Protocol):
     def columns(self) -> tuple[Column, ...]:
         """The columns that are added: name, dtype."""
 
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether asking twice gives the same answer."""
+
     def requests(self, table: Table, rows: int) -> list[Request | Skip]:
         """Return each row's request, or why it has none."""
 
@@ -142,6 +146,11 @@ class ChatRequests:
     def inputs(self) -> tuple[str, ...]:
         """The columns that are read."""
         return tuple(dict.fromkeys([*self.messages.columns, *([self.sample_by] if self.sample_by else [])]))
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether sampling is off."""
+        return self.body_fields.get("temperature") == 0
 
     @property
     def own_columns(self) -> tuple[Column, ...]:

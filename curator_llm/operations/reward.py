@@ -44,6 +44,11 @@ class Reward(ChatRequests):
             taken.add(name)
 
     @property
+    def is_deterministic(self) -> bool:
+        """A reward model does not sample."""
+        return True
+
+    @property
     def own_columns(self) -> tuple[Column, ...]:
         """All scores as JSON text, and one column per attribute."""
         return ((self.output, TEXT), *((f"{self.output}__{name}", NUMBER) for name in self.attributes))

@@ -108,8 +108,9 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection; the client sees a reset."""
         self._aborted = True
-        linger = struct.pack("ii", 1, 0)
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        open_socket = self._transport.get_extra_info("socket")
+        if open_socket is not None:  # TLS gives its socket up before it says that the connection is lost
+            open_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def _read(self) -> None:

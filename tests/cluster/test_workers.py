@@ -17,7 +17,10 @@ from curator_llm.testing import FakeServer, FakeServerProcess, answer_to
 
 @pytest.fixture(scope="module")
 def two_workers():
-    with LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
@@ -109,6 +112,8 @@ def test_a_key_that_only_the_client_has_is_asked_for_on_the_workers(two_workers,
     with FakeServerProcess() as server:
         endpoint = Endpoint("m", base_url=server.base_url, api_key="env:CLIENT_ONLY_KEY")
         lazy = QueryModel(endpoint, prompt="{text}", output="a", journal=str(tmp_path))(rows(10, 2))
-        with pytest.raises(AuthenticationError, match="CLIENT_ONLY_KEY is not set on .* Set it on every worker, not only"):
+        with pytest.raises(
+            AuthenticationError, match=r"CLIENT_ONLY_KEY is not set on .* Set it on every worker, not only"
+        ):
             lazy.compute()
         assert server.ledger.requests == 0

@@ -100,7 +100,10 @@ def test_a_prompt_of_a_megabyte_is_sent(server):
 def test_an_unreachable_server_ends_the_run_and_says_where():
     with FakeServer() as server:
         pass
-    with config.set({"curator-llm.engine.unreachable-after": "0.3s"}), pytest.raises(EndpointUnreachableError) as caught:
+    with (
+        config.set({"curator-llm.engine.unreachable-after": "0.3s"}),
+        pytest.raises(EndpointUnreachableError) as caught,
+    ):
         ask(server, "x", "y")
     assert server.base_url in str(caught.value)
     assert "Connection refused" in str(caught.value)
@@ -194,7 +197,9 @@ def test_a_bad_reply_is_a_status_of_its_row_and_of_no_other(server, fault, statu
     assert out["a__error"][1].startswith(f"{code}: ")
 
 
-@pytest.mark.parametrize("fault", ["no_usage", "nan_usage", "wrong_content_type", "unordered_choices", "close_after_reply"])
+@pytest.mark.parametrize(
+    "fault", ["no_usage", "nan_usage", "wrong_content_type", "unordered_choices", "close_after_reply"]
+)
 def test_an_odd_reply_that_holds_the_answer_is_good(server, fault):
     server.change(faults=faults_named_in_prompt)
     assert ask(server, f"{fault}: x")["a__status"].tolist() == ["ok"]

@@ -64,14 +64,21 @@ def test_without_a_journal_every_run_pays(server, own_journal):
 
 
 def test_equal_rows_are_one_request(server):
-    out = stage(server)(texts(*["same"] * 50, "other"))
+    out = stage(server, generation={"temperature": 0})(texts(*["same"] * 50, "other"))
     assert server.ledger.requests == 2
     assert out["a"].nunique() == 2
 
 
+def test_equal_rows_that_share_a_sampled_answer_are_told_of_once(server):
+    run = stage(server, "{text} told of once")
+    with pytest.warns(UserWarning, match="2 rows ask the same as another row .* sample_by"):
+        run(texts("same", "same", "same"))
+    run(texts("same", "same", "same"))
+
+
 def test_sample_by_makes_equal_prompts_different_requests(server):
     df = texts("same", "same", "same").assign(draw=[1, 2, 2])
-    stage(server, sample_by="draw")(df)
+    stage(server, sample_by="draw", generation={"temperature": 0})(df)
     assert server.ledger.requests == 2
 
 
@@ -109,10 +116,14 @@ def test_a_truncated_reply_keeps_its_text(server):
 
 
 def test_a_chat_column_is_sent_as_it_stands(server):
-    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Why?"}]
+    chat = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": "Why?"},
+    ]
     df = pd.DataFrame({"chat": [chat, json.dumps(chat)]}, dtype=object)
     endpoint = Endpoint("m", base_url=server.base_url)
-    out = QueryModel(endpoint, messages="chat", output="a", system="Be brief")(df)
+    out = QueryModel(endpoint, messages="chat", output="a", system="Be brief", generation={"temperature": 0})(df)
     assert out["a"].tolist() == [answer_to("Why?")] * 2
     assert server.ledger.bodies[0]["messages"] == [{"role": "system", "content": "Be brief"}, *chat]
     assert server.ledger.requests == 1
@@ -215,13 +226,15 @@ def test_added_columns_have_their_dtypes_whatever_the_rows(server):
 
 
 def test_prices_become_costs(server):
-    out = stage(server, details=["cost_usd", "input_tokens", "output_tokens"], endpoint={"price_usd": (1.0, 2.0)})(texts("a"))
+    out = stage(server, details=["cost_usd", "input_tokens", "output_tokens"], endpoint={"price_usd": (1.0, 2.0)})(
+        texts("a")
+    )
     expected = (out["a__input_tokens"][0] + 2 * out["a__output_tokens"][0]) / 1e6
     assert out["a__cost_usd"][0] == pytest.approx(expected)
 
 
 def test_two_lines_tell_what_was_asked_and_how_it_ended(server, capsys):
-    stage(server)(texts("a", "a", None))
+    stage(server, generation={"temperature": 0})(texts("a", "a", None))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("a: 3 rows, 1 requests, 0 reused from ")
     assert lines[1].startswith("a: ok 2 · skipped 1 (null_input 1) · ")

@@ -28,7 +28,16 @@ class JobKit:
             "input": {"parquet": "docs.parquet"},
             "output": {"parquet": "out"},
             "endpoints": {"fake": {"model": "m", "base_url": server.base_url}},
-            "stages": [{"query_model": {"endpoint": "fake", "prompt": "Topic of {text}", "output": "topic"}}],
+            "stages": [
+                {
+                    "query_model": {
+                        "endpoint": "fake",
+                        "prompt": "Topic of {text}",
+                        "output": "topic",
+                        "generation": {"temperature": 0},
+                    }
+                }
+            ],
         }
 
     def write(self, text: str | None = None, **changes) -> Path:

@@ -73,7 +73,7 @@ def test_columns_select_and_an_unknown_one_is_refused(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     frame.to_parquet(path) if kind == "parquet" else write_lines(path, frame.to_dict("records"))
     assert list(read_all(open_input(data(path, kind, ("text", "id")))).columns) == ["text", "id"]
-    with pytest.raises(JobFileError, match="names 'txt', which the data does not have. Did you mean 'text'"):
+    with pytest.raises(JobFileError, match=r"names 'txt', which the data does not have\. Did you mean 'text'"):
         open_input(data(path, kind, ("txt",)))
 
 

@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from distributed import Client, LocalCluster
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.testing import answer_to, faults_named_in_prompt
@@ -176,6 +177,16 @@ def test_a_crash_is_reported_without_its_text_which_nobody_has_checked_for_secre
     assert "Traceback" in "".join(kit.lines)
     assert "canary" not in (kit.directory / "run" / "report.json").read_text()
     assert not (kit.directory / "out").exists()
+
+
+def test_a_cluster_that_is_there_is_used_and_left_running(kit):
+    with (
+        LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        assert kit.run(cluster={"scheduler": cluster.scheduler_address}).exit_code == 0
+        assert client.submit(len, "abc").result() == 3
+    assert kit.output()["topic__status"].eq("ok").all()
 
 
 def test_a_scheduler_that_is_not_there_stops_the_run(kit, monkeypatch):

@@ -86,7 +86,7 @@ def test_details_are_all_none_or_those_named_in_one_order() -> None:
 
 
 def test_an_unknown_detail_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ConfigurationError, match="'input_token'.*Did you mean 'input_tokens'"):
+    with pytest.raises(ConfigurationError, match=r"'input_token'.*Did you mean 'input_tokens'"):
         check_details(["input_token"])
 
 

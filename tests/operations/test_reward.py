@@ -58,7 +58,7 @@ def test_the_columns_are_the_text_a_number_for_each_attribute_status_and_error()
         {"content": None, "logprobs": logprobs(FIVE)},
         {"content": "", "logprobs": logprobs(FIVE)},
         {"content": pairs(FIVE)},
-        {"content": pairs({name: 9.0 for name in FIVE}), "logprobs": logprobs(FIVE)},
+        {"content": pairs(dict.fromkeys(FIVE, 9.0)), "logprobs": logprobs(FIVE)},
         {"content": pairs(FIVE), "logprobs": {"content": []}},
         {"content": pairs(FIVE), "logprobs": {"content": None}},
     ],

@@ -11,7 +11,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-# Imported at start: pyreqwest loads this module when a first error occurs, which aborts the process when no file can be opened.
+# Imported at start: pyreqwest loads it at the first error, and aborts the process when no file can be opened then.
 import pyreqwest.exceptions as faults
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.proxy import ProxyBuilder
@@ -66,7 +66,9 @@ class PyreqwestTransport:
                 body = await self._read(response.body_reader.read)
                 elapsed_s = time.monotonic() - started
                 if body is None:
-                    return Fault("too_large", True, f"the reply is larger than {self._max_reply_bytes:,} bytes", elapsed_s)
+                    return Fault(
+                        "too_large", True, f"the reply is larger than {self._max_reply_bytes:,} bytes", elapsed_s
+                    )
                 headers = {name: value for name in KEPT_HEADERS if (value := response.get_header(name)) is not None}
                 return Reply(response.status, headers, self.credentials.redact(body), elapsed_s, origin_of(base_url))
         except faults.PyreqwestError as error:
@@ -141,13 +143,13 @@ def _client(endpoint: Endpoint, idle_s: float) -> Client:
         try:
             builder = builder.add_root_certificate_pem(Path(endpoint.ca_file).expanduser().read_bytes())
         except Exception as error:  # noqa: BLE001  a missing file, or one that is no PEM
-            msg = f"`ca_file` {endpoint.ca_file!r} cannot be used on this machine ({type(error).__name__}): give a PEM file."
+            msg = f"`ca_file` {endpoint.ca_file!r} cannot be used here ({type(error).__name__}): give a PEM file."
             raise ConfigurationError(msg) from None
     try:
         return builder.build()
     except RuntimeError:
         msg = (
-            "This process was forked from one that had sent requests, and its network threads did not come along. Start "
-            "processes with 'spawn' or 'forkserver' (Dask does), or fork before the first request."
+            "This process was forked from one that had sent requests, and its network threads did not come along. "
+            "Start processes with 'spawn' or 'forkserver' (Dask does), or fork before the first request."
         )
         raise EngineError(msg) from None

@@ -1,0 +1,65 @@
+"""The two lines every run prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curator_llm.frame.lines import plan_line, summary_line, total_cost
+
+
+def test_the_line_before_says_what_will_be_asked_and_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    line = plan_line("summary", rows=300_000, requests=299_512, reused=500, journal=tmp_path / ".cache" / "journal")
+    assert line == "summary: 300,000 rows, 299,512 requests, 500 reused from ~/.cache/journal"
+
+
+def test_a_journal_elsewhere_is_shown_in_full() -> None:
+    assert plan_line("s", rows=1, requests=1, reused=0, journal=Path("/data/j")).endswith("0 reused from /data/j")
+
+
+def test_without_a_journal_the_line_says_that_replies_are_not_kept() -> None:
+    assert plan_line("s", rows=1, requests=1, reused=0, journal=None) == (
+        "s: 1 rows, 1 requests, replies are not kept (journal=False)"
+    )
+
+
+def test_the_line_after_says_how_the_run_ended() -> None:
+    statuses = {"failed": 131, "ok": 299_201, "truncated": 180}
+    line = summary_line(
+        "summary",
+        statuses,
+        seconds=21 * 60,
+        failures={"timeout": 120, "server_error": 11},
+        cost_usd=37.9,
+        held_back_by="requests per minute",
+    )
+    assert line == (
+        "summary: ok 299,201 · truncated 180 · failed 131 (timeout 120, server_error 11) · $37.90 · 21 min · "
+        "238 rows/s · held back by requests per minute"
+    )
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    assert summary_line("s", {"ok": 3}, seconds=0.0) == "s: ok 3 · 0.0 s"
+
+
+def test_a_run_without_rows_says_so() -> None:
+    assert summary_line("s", {}, seconds=1.0) == "s: no rows · 1.0 s"
+
+
+def test_statuses_without_rows_are_not_listed() -> None:
+    assert summary_line("s", {"ok": 1, "failed": 0}, seconds=1.0).startswith("s: ok 1 · 1.0 s")
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.42, "0.4 s"), (42.4, "42 s"), (90, "1.5 min"), (7200, "120 min")])
+def test_times_are_short(seconds: float, shown: str) -> None:
+    assert f" · {shown}" in summary_line("s", {"ok": 10}, seconds=seconds)
+
+
+@pytest.mark.parametrize(("costs", "total"), [([], None), ([None], None), ([0.5, None, 0.25], 0.75), ([0.0], 0.0)])
+def test_the_total_is_that_of_the_costs_that_are_known(costs: list[float | None], total: float | None) -> None:
+    assert total_cost(costs) == total

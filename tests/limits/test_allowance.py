@@ -1,0 +1,118 @@
+"""What one line may start, and when."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from curator_llm.limits.allowance import PERMITS, REQUESTS, TOKENS, Allowance
+
+
+def test_a_request_takes_of_what_is_limited() -> None:
+    assert Allowance({PERMITS: 1}, now=0.0).cost(500) == {PERMITS: 1}
+    everything = Allowance({PERMITS: 1, REQUESTS: 60, TOKENS: 6000}, now=0.0)
+    assert everything.cost(500) == {PERMITS: 1, REQUESTS: 1, TOKENS: 500}
+
+
+def test_the_scarcest_resource_decides_and_nothing_is_taken_of_the_others() -> None:
+    allowance = Allowance({PERMITS: 2, REQUESTS: 60}, now=0.0)
+    cost = allowance.cost(0)
+    assert allowance.take(cost, now=0.0) == 0
+    assert allowance.take(cost, now=0.0) == pytest.approx(1.0)
+    assert allowance.permits.in_flight == 1
+    assert allowance.take(cost, now=1.0) == 0
+    assert allowance.take(cost, now=2.0) == math.inf
+
+
+def test_a_permit_comes_back_and_a_rate_does_not() -> None:
+    allowance = Allowance({PERMITS: 1, REQUESTS: 60}, now=0.0)
+    cost = allowance.cost(0)
+    allowance.take(cost, now=0.0)
+    allowance.settle(cost, 10)
+    assert allowance.permits.in_flight == 0
+    assert allowance.take(cost, now=0.0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("used", "wait_s"), [(100, 0.0), (0, 0.0), (150, 0.5), (None, 0.0)])
+def test_tokens_are_settled_by_what_the_server_counted(used: int | None, wait_s: float) -> None:
+    allowance = Allowance({PERMITS: 2, TOKENS: 6000}, now=0.0)
+    cost = allowance.cost(100)
+    allowance.take(cost, now=0.0)
+    allowance.settle(cost, used)
+    assert allowance.take(allowance.cost(100), now=1.0) == pytest.approx(wait_s)
+
+
+def test_without_a_count_the_estimate_stands() -> None:
+    allowance = Allowance({PERMITS: 2, TOKENS: 6000}, now=0.0)
+    cost = allowance.cost(100)
+    allowance.take(cost, now=0.0)
+    allowance.settle(cost, None)
+    assert allowance.take(cost, now=0.0) == pytest.approx(1.0)
+
+
+def test_a_pause_holds_everything_back_and_the_longest_one_counts() -> None:
+    allowance = Allowance({PERMITS: 1}, now=0.0)
+    allowance.pause(until=5.0)
+    allowance.pause(until=3.0)
+    assert allowance.take(allowance.cost(0), now=1.0) == pytest.approx(4.0)
+    assert allowance.permits.in_flight == 0
+    assert allowance.take(allowance.cost(0), now=5.0) == 0
+
+
+def test_a_pause_does_not_hide_that_a_permit_is_missing() -> None:
+    allowance = Allowance({PERMITS: 1}, now=0.0)
+    allowance.take(allowance.cost(0), now=0.0)
+    allowance.pause(until=5.0)
+    assert allowance.take(allowance.cost(0), now=0.0) == math.inf
+
+
+def test_a_grant_changes_what_may_start() -> None:
+    allowance = Allowance({PERMITS: 1, REQUESTS: 60}, now=0.0)
+    allowance.take(allowance.cost(0), now=0.0)
+    allowance.grant({PERMITS: 2, REQUESTS: 6000}, now=0.0)
+    assert allowance.permits.cap == 2
+    assert allowance.take(allowance.cost(0), now=0.01) == 0
+
+
+def test_a_resource_that_is_new_in_a_grant_is_taken_by_later_requests_only() -> None:
+    allowance = Allowance({PERMITS: 3}, now=0.0)
+    before = allowance.cost(0)
+    allowance.take(before, now=0.0)
+    allowance.grant({PERMITS: 3, REQUESTS: 60}, now=0.0)
+    allowance.settle(before, None)
+    assert allowance.take(allowance.cost(0), now=0.0) == 0
+    assert allowance.take(allowance.cost(0), now=0.0) == pytest.approx(1.0)
+
+
+def test_a_grant_of_nothing_stops_the_line_until_the_next_one() -> None:
+    allowance = Allowance({PERMITS: 1, REQUESTS: 60}, now=0.0)
+    allowance.grant({PERMITS: 0, REQUESTS: 0}, now=0.0)
+    assert allowance.take(allowance.cost(0), now=1e6) == math.inf
+    allowance.grant({PERMITS: 1, REQUESTS: 60}, now=1e6)
+    assert allowance.take(allowance.cost(0), now=1e6 + 1) == 0
+
+
+def test_a_server_that_throttles_holds_back_what_its_window_does_not_hold() -> None:
+    allowance = Allowance({PERMITS: 8}, now=0.0)
+    for _ in range(4):
+        allowance.take(allowance.cost(0), now=0.0)
+    allowance.window.throttled(allowance.permits.in_flight, sent_at=0.0, now=1.0)
+    assert allowance.take(allowance.cost(0), now=1.0) == math.inf
+    allowance.settle(allowance.cost(0), None)
+    assert allowance.take(allowance.cost(0), now=1.0) == math.inf
+    allowance.settle(allowance.cost(0), None)
+    assert allowance.take(allowance.cost(0), now=1.0) == 0
+
+
+def test_it_says_what_holds_the_line_back() -> None:
+    allowance = Allowance({PERMITS: 1, REQUESTS: 60, TOKENS: 6000}, now=0.0)
+    allowance.take(allowance.cost(100), now=0.0)
+    allowance.take(allowance.cost(100), now=0.0)
+    assert allowance.held_by == PERMITS
+    allowance.settle(allowance.cost(100), 1000)
+    allowance.take(allowance.cost(100), now=0.0)
+    assert allowance.held_by == TOKENS
+    allowance.pause(until=100.0)
+    allowance.take(allowance.cost(100), now=0.0)
+    assert allowance.held_by == "throttling"
