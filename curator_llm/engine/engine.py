@@ -43,7 +43,7 @@ class Engine:
         self._pid = os.getpid()
         self._ordinals = itertools.count()
         self._lock = threading.Lock()
-        self._batches: set[Batch] = set()
+        self._batches: dict[Batch, str] = {}
         self._lines: dict[str, Line] = {}
         self._scopes = Scopes()
         self._transports: dict[str, Transport] = {}
@@ -103,10 +103,10 @@ class Engine:
             batch = Batch([slot for slot, _ in requests], next(self._ordinals), lambda: self.alive)
             if batch.ended:
                 return batch
+            self._batches = {other: scope for other, scope in self._batches.items() if not other.ended}
             line = self._line(endpoint)
             source = self._source(line, endpoint, operation, journal, run)
-            self._batches = {other for other in self._batches if not other.ended}
-            self._batches.add(batch)
+            self._batches[batch] = endpoint.limits.scope
         self._call(line.accept, batch, source, list(requests))
         return batch
 
@@ -156,7 +156,7 @@ class Engine:
 
     def _line(self, endpoint: Endpoint) -> Line:
         scope = endpoint.limits.scope
-        changed = self._scopes.add(endpoint)
+        changed = self._scopes.add(endpoint, alone=scope not in self._batches.values())
         line = self._lines.get(scope)
         if line is None:
             line = self._lines[scope] = Line(

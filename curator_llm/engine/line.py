@@ -257,7 +257,7 @@ class Line:
             if verdict.kind == "throttled":
                 self.allowance.window.throttled(self.allowance.permits.in_flight, flight.sent_at, now)
             elif verdict.kind == "final":
-                self.allowance.window.succeeded()
+                self.allowance.window.succeeded(self.allowance.permits.cap)
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
             if not await self._mended(flight, verdict):
                 opened = not self.history.answered
@@ -266,6 +266,8 @@ class Line:
                 if opened and self.history.answered:
                     self.pump()
             flight = self._next()
+            if self.allowance.window.size < math.inf:
+                self.pump()  # an opening window has room for more than the one that ended
 
     def _outgoing(self, flight: Flight) -> Request:
         if self._renames and b'"max_tokens"' in flight.request.body:

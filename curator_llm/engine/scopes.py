@@ -16,12 +16,20 @@ class Scopes:
 
     def __init__(self) -> None:
         self._asked: dict[str, list[Limits]] = {}
+        self._warned: set[str] = set()
         self._books: dict[str, LeaseBook] = {}
         self._share = (0, 1)
         self._seq = itertools.count()
 
-    def add(self, endpoint: Endpoint) -> bool:
+    def add(self, endpoint: Endpoint, *, alone: bool) -> bool:
         """Take an endpoint's limits into account; return whether those of its scope changed.
+
+        Parameters
+        ----------
+        endpoint : Endpoint
+        alone : bool
+            Whether nothing of its scope is under way: then its limits replace older ones, as when a notebook's cell
+            is changed and run again.
 
         Warns
         -----
@@ -30,10 +38,13 @@ class Scopes:
         """
         limits = endpoint.limits
         asked = self._asked.setdefault(limits.scope, [])
-        if limits in asked:
+        if asked == [limits] or (limits in asked and not alone):
             return False
+        if alone:
+            asked.clear()
         asked.append(limits)
-        if len(asked) == 2:
+        if len(asked) > 1 and limits.scope not in self._warned:
+            self._warned.add(limits.scope)
             warnings.warn(
                 f"Two endpoints share the quota scope {limits.scope!r} with different limits: the lowest hold. "
                 "Give both the same limits, or different `scope`s.",

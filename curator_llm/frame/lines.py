@@ -17,7 +17,7 @@ def plan_line(output: str, *, rows: int, requests: int, reused: int, journal: Pa
     'summary: 3,000 rows, 2,500 requests, 500 reused from j'
     """
     kept = "replies are not kept (journal=False)" if journal is None else f"{reused:,} reused from {_short(journal)}"
-    return f"{output}: {rows:,} rows, {requests:,} requests, {kept}"
+    return f"{output}: {_count(rows, 'row')}, {_count(requests, 'request')}, {kept}"
 
 
 def summary_line(
@@ -71,6 +71,10 @@ def total_cost(costs: Iterable[float | None]) -> float | None:
 
 def _rounded(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
 
 
 def _short(path: Path) -> str:

@@ -21,7 +21,6 @@ from curator_llm.operations.base import Operation
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Record, Request, Skip
 
-
 #: Operations whose shared rows were told of: once per process, not once per partition.
 _warned: set[str] = set()
 

@@ -16,7 +16,7 @@ from curator_llm.cluster.progress import Progress
 from curator_llm.errors import ConfigurationError, CuratorLLMError, RowsFailedError, RunError
 from curator_llm.job.attach import attached
 from curator_llm.job.bill import marks, read_bills, run_name
-from curator_llm.job.check import CheckedJob, check_job, depends_on, make_local_server, stages_of
+from curator_llm.job.check import CheckedJob, check_job, make_local_server
 from curator_llm.job.filters import Filter
 from curator_llm.job.job_file import Job, LocalModel
 from curator_llm.job.outputs import join_lines, make_output, remove_strays
@@ -127,12 +127,14 @@ class _Execution:
         )
 
     def _announce(self, steps: tuple[Step, ...]) -> None:
-        rows, waiting = self._checked.source.rows, depends_on(steps)
-        for stage in stages_of(steps):
-            output, endpoint = stage.spec.output, stage.spec.endpoint
-            some = f"up to {rows:,}" if output in waiting else f"{rows:,}"
+        rows = f"{self._checked.source.rows:,} rows"
+        for step in steps:
+            if isinstance(step, Filter):
+                rows = f"up to {self._checked.source.rows:,} rows"
+                continue
+            endpoint = step.spec.endpoint
             where = f"{endpoint.model} at {endpoint.origins[0]}"
-            self._say(f"{output}: {some} rows, {where}, replies kept in {self._directory.journal}")
+            self._say(f"{step.spec.output}: {rows}, {where}, replies kept in {self._directory.journal}")
 
     def _answer(self, client: Client, steps: tuple[Step, ...], partial: Path) -> int:
         """Answer all pieces; return how many there were."""

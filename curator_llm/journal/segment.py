@@ -154,7 +154,7 @@ class SegmentWriter:
             while left:  # a short write says why at the next try
                 written = os.write(self._file, left)
                 if not written:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))  # noqa: TRY301
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
                 left = left[written:]
         except OSError as error:
             # Readers may have seen what is cut off here, so nothing may ever stand in its place.

@@ -37,7 +37,9 @@ class Window:
         self._threshold = max(1.0, before / 2)
         self._cut_at = now
 
-    def succeeded(self) -> None:
-        """Open by one reply's worth."""
+    def succeeded(self, cap: int) -> None:
+        """Open by one reply's worth; at the cap it is wide open again."""
         if self.size < math.inf:
             self.size += 1.0 if self.size < self._threshold else 1.0 / self.size
+            if self.size >= cap:
+                self.size = math.inf

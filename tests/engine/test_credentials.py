@@ -192,6 +192,12 @@ def test_the_key_before_a_refresh_is_marked_out_too(monkeypatch: pytest.MonkeyPa
     assert credentials.redact(b"first-CANARY second-CANARY") == b"[redacted] [redacted]"
 
 
+def test_a_short_secret_is_marked_out_but_not_one_as_short_as_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    for secret, shown in (("abcdef", b"[redacted]"), ("abcde", b"abcde")):
+        monkeypatch.setenv("MY_KEY", secret)
+        assert Credentials(local(api_key="env:MY_KEY")).redact(secret.encode()) == shown
+
+
 def test_what_holds_no_secret_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "abc")
     assert Credentials(local(api_key="env:MY_KEY")).redact(b"the abc of it") == b"the abc of it"

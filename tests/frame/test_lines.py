@@ -23,7 +23,7 @@ def test_a_journal_elsewhere_is_shown_in_full() -> None:
 
 def test_without_a_journal_the_line_says_that_replies_are_not_kept() -> None:
     assert plan_line("s", rows=1, requests=1, reused=0, journal=None) == (
-        "s: 1 rows, 1 requests, replies are not kept (journal=False)"
+        "s: 1 row, 1 request, replies are not kept (journal=False)"
     )
 
 

@@ -236,7 +236,7 @@ def test_prices_become_costs(server):
 def test_two_lines_tell_what_was_asked_and_how_it_ended(server, capsys):
     stage(server, generation={"temperature": 0})(texts("a", "a", None))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("a: 3 rows, 1 requests, 0 reused from ")
+    assert lines[0].startswith("a: 3 rows, 1 request, 0 reused from ")
     assert lines[1].startswith("a: ok 2 · skipped 1 (null_input 1) · ")
 
 

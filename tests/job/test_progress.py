@@ -37,6 +37,7 @@ def reported(stream: io.StringIO, looks: Looks, *reports: PieceReport) -> str:
     with ProgressReporter(looks, total=100, stream=stream, interval_s=0.001, clock=lambda: next(ticks)) as progress:
         for report in reports:
             progress.add(report)
+        looks.seen.clear()  # a look that begins from here on knows of the pieces
         assert looks.seen.wait(10)
     return stream.getvalue()
 

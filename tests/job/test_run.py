@@ -12,7 +12,14 @@ from distributed import Client, LocalCluster
 from curator_llm.errors import ConfigurationError
 from curator_llm.testing import answer_to, faults_named_in_prompt
 
-TOPIC = {"query_model": {"endpoint": "fake", "prompt": "Topic of {text}", "output": "topic"}}
+TOPIC = {
+    "query_model": {
+        "endpoint": "fake",
+        "prompt": "Topic of {text}",
+        "output": "topic",
+        "generation": {"temperature": 0},
+    }
+}
 AGAIN = {"query_model": {"endpoint": "fake", "prompt": "Again {topic}", "output": "again"}}
 
 
@@ -55,6 +62,7 @@ def test_stages_follow_each_other_and_rows_that_a_filter_drops_are_counted_befor
     topic = answer_to("Topic of text 3")
     assert out[["id", "topic", "again"]].to_numpy().tolist() == [[3, topic, answer_to(f"Again {topic}")]]
     assert [stage["rows"] for stage in report(kit)["stages"]] == [12, 2]
+    assert [line.split(",")[0] for line in kit.lines[:2]] == ["topic: 12 rows", "again: up to 12 rows"]
     assert (report(kit)["rows_in"], report(kit)["rows_out"]) == (12, 1)
 
 

@@ -107,6 +107,16 @@ def test_rates_are_shared_in_fractions() -> None:
     assert shares == pytest.approx([100 / 3] * 3)
 
 
+def test_who_has_not_heard_of_a_resource_holds_nothing_of_it() -> None:
+    book = LeaseBook({PERMITS: 8})
+    book.sync(report("a", 0))
+    book.resize({PERMITS: 8, REQUESTS: 100})
+    grant = book.sync(Report("b", 0, held={}, want={PERMITS: 1, REQUESTS: 100}))
+    assert grant is not None
+    assert grant.amounts == {PERMITS: 0, REQUESTS: 100}
+    assert book.held(PERMITS) == 8
+
+
 def test_members_follow_a_change_of_the_limits_at_their_next_report() -> None:
     book = LeaseBook({PERMITS: 8})
     book.sync(report("a", 0))

@@ -223,7 +223,7 @@ def test_without_logprobs_scores_come_from_the_text(fake: _Blocking, logprobs: A
 @pytest.mark.parametrize(
     "make_choices",
     [
-        lambda: [],
+        list,
         lambda: [MagicMock(logprobs=None)],
         lambda: [MagicMock()],
         lambda: [_choice("A fine answer.", logprobs=None)],
