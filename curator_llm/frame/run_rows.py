@@ -162,8 +162,9 @@ def _warn_of_sharing(spec: StageSpec, shared: int) -> None:
     if shared and not spec.operation.is_deterministic and name not in _warned:
         _warned.add(name)
         warnings.warn(
-            f"{spec.output}: {shared:,} rows ask the same as another row and share its answer, though the temperature is "
-            "not 0. For a sample of each, pass sample_by='a column that tells them apart'; else set temperature to 0.",
+            f"{spec.output}: {shared:,} rows ask the same as another row and share its answer, though the temperature "
+            "is not 0. For a sample of each, pass sample_by='a column that tells them apart'; else set the temperature "
+            "to 0.",
             stacklevel=2,
         )
 
@@ -178,7 +179,7 @@ def _check_failures(spec: StageSpec, values: dict[str, list[Any]]) -> None:
     if too_many or (bad and spec.on_error == "raise"):
         msg = (
             f"{len(bad)} of {len(statuses)} rows failed or were rejected, the first with: {bad[0]}. The replies of the "
-            "others are kept: run again to ask only for the missing ones, or pass on_error='column' to get failures as a "
-            "column."
+            "others are kept: run again to ask only for the missing ones, or pass on_error='column' to get failures as "
+            "a column."
         )
         raise RowsFailedError(msg)
