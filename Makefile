@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 DOCSTRINGS := build/docstrings
 
-.PHONY: help venv demo test check format bench clean
+.PHONY: help venv demo test check format notebooks bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Set up the virtual environment (.venv)
 
@@ -45,6 +45,9 @@ check: $(READY) ## Lint, formatting, types, import contract, spelling
 format: $(READY) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+notebooks: $(READY) ## Run the notebooks from top to bottom
+	@$(BIN)/python -m pytest -q tests/test_notebooks.py
 
 bench: $(READY) ## Measure rows per second against a local test server
 	@$(BIN)/python benchmarks/rows_per_second.py $(ARGS)

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
-from curator_llm.errors import EngineError
+from curator_llm.errors import EngineError, JournalError
+from curator_llm.journal.store import Journal
 from curator_llm.operations.chat import Chat
 from curator_llm.testing import FakeServer, FakeServerProcess, answer_to, faults_named_in_prompt
 
@@ -153,6 +154,17 @@ def test_endpoints_of_one_scope_that_disagree_are_warned_of_once_while_both_are_
             texts(map(str, range(50)))
         )
         assert server.ledger.peak_in_flight == 8  # alone, an endpoint has its own limits
+
+
+def test_a_journal_that_cannot_be_written_stops_the_run(monkeypatch):
+    def full(self, records):
+        raise JournalError("No space left in the journal's directory: make room, then run again.")
+
+    monkeypatch.setattr(Journal, "append", full)
+    with FakeServer(latency=0.01) as server:
+        with pytest.raises(JournalError, match="No space left"):
+            stage(server.base_url, max_concurrent_requests=4)(texts(map(str, range(200))))
+        assert server.ledger.requests <= 8
 
 
 def test_replicas_share_the_load():
