@@ -184,6 +184,13 @@ def test_a_key_that_json_writes_differently_is_marked_out_too(monkeypatch: pytes
     assert b"CANARY" not in credentials.redact(b'{"error":"Incorrect API key CANARY\\"\\\\0123456789"}')
 
 
+def test_a_secret_that_begins_like_another_leaves_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "CANARY")
+    monkeypatch.setenv("TEAM_KEY", "CANARY-and-its-rest")
+    credentials = Credentials(local(api_key="env:MY_KEY", headers={"X-Auth": "env:TEAM_KEY"}))
+    assert credentials.redact(b"CANARY-and-its-rest CANARY") == b"[redacted] [redacted]"
+
+
 def test_the_key_before_a_refresh_is_marked_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "first-CANARY")
     credentials = Credentials(local(api_key="env:MY_KEY"))
