@@ -63,20 +63,28 @@ class Source:
     run: str | None
 
 
+#: Older batches go first, and within one its rows in order: a retry keeps its place.
+Rank = tuple[int, int]
+
+
 @dataclass(eq=False, slots=True)
 class Flight:
     """A request under way, and who waits for it."""
 
     request: Request
     source: Source
-    ordinal: int
+    rank: Rank
     history: History
     waiters: list[tuple[Batch, int]] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
     sent_at: float = 0.0
+    due: float = 0.0
     key_version: int = 0
     renamed: bool = False
+    refreshed: bool = False
 
+
+_MAX_TOKENS = b'"max_tokens"'
 
 #: A flight at its end, with what the journal keeps of it.
 Landing = tuple[Record, Flight]
@@ -118,8 +126,8 @@ class Line:
         self._on_crash = on_crash
         self._rng = rng
         self._flights: dict[tuple[Path | None, bytes], Flight] = {}
-        self._ready: list[tuple[int, int, Flight]] = []
-        self._delayed: list[tuple[float, int, Flight]] = []
+        self._ready: list[tuple[Rank, Flight]] = []
+        self._delayed: list[tuple[float, Rank, Flight]] = []
         self._thirsty: list[Batch] = []
         self._arrivals = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -151,9 +159,10 @@ class Line:
                 if record is not None:
                     batch.put(slot, record)
                     continue
-                flight = Flight(request, source, batch.ordinal, History(policy, self.history))
+                rank = (batch.ordinal, next(self._arrivals))
+                flight = Flight(request, source, rank, History(policy, self.history))
                 self._flights[name] = flight
-                heappush(self._ready, (batch.ordinal, next(self._arrivals), flight))
+                heappush(self._ready, (flight.rank, flight))
             flight.waiters.append((batch, slot))
         self._thirsty.append(batch)
         self.pump()
@@ -197,10 +206,10 @@ class Line:
         now = time.monotonic()
         while self._delayed and self._delayed[0][0] <= now:
             flight = heappop(self._delayed)[2]
-            heappush(self._ready, (flight.ordinal, next(self._arrivals), flight))
+            heappush(self._ready, (flight.rank, flight))
         started: Flight | None = None
         while self._ready:
-            flight = self._ready[0][2]
+            flight = self._ready[0][1]
             flight.waiters = [waiter for waiter in flight.waiters if not waiter[0].cancelled]
             if not flight.waiters:
                 heappop(self._ready)
@@ -247,7 +256,8 @@ class Line:
             source, history = flight.source, flight.history
             flight.sent_at = time.monotonic()
             if history.first_sent_at is None:
-                history.first_sent_at = flight.sent_at
+                history.first_sent_at = flight.due = flight.sent_at
+            history.waited_s += max(0.0, flight.sent_at - flight.due)  # for quotas and for others: not its own fault
             flight.key_version = source.transport.credentials.version
             self.counts["sent"] += 1
             outcome = await source.transport.send(self._outgoing(flight))
@@ -270,16 +280,17 @@ class Line:
                 self.pump()  # an opening window has room for more than the one that ended
 
     def _outgoing(self, flight: Flight) -> Request:
-        if self._renames and b'"max_tokens"' in flight.request.body:
+        if self._renames and _MAX_TOKENS in flight.request.body:
             flight.renamed = True
             return msgspec.structs.replace(flight.request, body=rename_max_tokens(flight.request.body))
         return flight.request
 
     async def _mended(self, flight: Flight, verdict: Verdict) -> bool:
-        """Mend what costs no attempt, and put the flight back: a renamed parameter, a key that was rotated."""
-        if verdict.code == "max_tokens_renamed" and not flight.renamed:
+        """Mend what costs no attempt, once per flight, and put it back: a renamed parameter, a key that was rotated."""
+        if verdict.code == "max_tokens_renamed" and not flight.renamed and _MAX_TOKENS in flight.request.body:
             self._renames = True
-        elif verdict.code == "authentication" and self._error is None:
+        elif verdict.code == "authentication" and not flight.refreshed and self._error is None:
+            flight.refreshed = True
             credentials = flight.source.transport.credentials
             try:
                 if credentials.version == flight.key_version and not await asyncio.to_thread(credentials.refresh):
@@ -290,7 +301,7 @@ class Line:
         else:
             return False
         if self._error is None:
-            heappush(self._ready, (flight.ordinal, next(self._arrivals), flight))
+            heappush(self._ready, (flight.rank, flight))
         return True
 
     def _after(self, flight: Flight, outcome: Reply | Fault, verdict: Verdict, now: float) -> None:
@@ -304,8 +315,9 @@ class Line:
                 self.counts[f"retried {verdict.code}"] += 1
                 if step.pause_until is not None:
                     self.allowance.pause(step.pause_until)
+                flight.due = step.due
                 if self._error is None:
-                    heappush(self._delayed, (step.due, next(self._arrivals), flight))
+                    heappush(self._delayed, (step.due, flight.rank, flight))
             case Stop():
                 self.stop(stop_error(verdict, flight.source.endpoint, self._unreachable_after_s))
 

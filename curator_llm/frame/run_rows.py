@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,15 +78,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """A partition with its columns, and how its rows ended."""
+    """A partition with its columns, and what they were made from."""
 
     frame: pd.DataFrame
     outcomes: list[Record | Skip]
     seconds: float
-
-    def statuses(self) -> Counter[str]:
-        """Count rows by status."""
-        return Counter(outcome.status for outcome in self.outcomes)
 
 
 def plan_rows(frame: pd.DataFrame, spec: StageSpec, engine: Engine) -> Plan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -13,6 +12,7 @@ import pandas as pd
 from curator_llm import runtime
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.columns import attach, check_columns
+from curator_llm.frame.counts import Counts
 from curator_llm.frame.lines import plan_line, summary_line, total_cost
 from curator_llm.frame.run_rows import Plan, Result, StageSpec, plan_rows, run_rows
 from curator_llm.operations.base import ChatRequests, check_details
@@ -121,13 +121,11 @@ class Stage:
 
     def _summary(self, result: Result) -> str:
         operation = cast("ChatRequests", self.spec.operation)
-        failures = Counter(
-            outcome.code or "" for outcome in result.outcomes if outcome.status in {"failed", "rejected", "skipped"}
-        )
+        counts = Counts.of(result.frame, self.spec.output)
         paid = {id(outcome): outcome for outcome in result.outcomes if isinstance(outcome, Record)}
         cost = total_cost(operation.cost_usd(record) for record in paid.values())
         return summary_line(
-            self.spec.output, result.statuses(), seconds=result.seconds, failures=dict(failures), cost_usd=cost
+            self.spec.output, counts.statuses, seconds=result.seconds, failures=counts.failures, cost_usd=cost
         )
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:

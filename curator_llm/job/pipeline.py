@@ -6,13 +6,13 @@ later filter drops them; nothing is asked twice to count it; and memory holds on
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
 from curator_llm.errors import ConfigurationError, CuratorLLMError
+from curator_llm.frame.counts import Counts
 from curator_llm.frame.stages import Stage
 from curator_llm.job.filters import Filter
 from curator_llm.job.inputs import Piece
@@ -21,42 +21,6 @@ from curator_llm.job.outputs import Output
 from curator_llm.spec.endpoint import Endpoint
 
 Step = Stage | Filter
-
-#: What the failures of a summary are: rows with these have a code worth counting.
-_FAILURES = frozenset({"failed", "rejected", "skipped"})
-
-
-@dataclass
-class Counts:
-    """How the rows of a stage ended.
-
-    Attributes
-    ----------
-    statuses : Counter of str
-        Rows by status.
-    failures : Counter of str
-        Failed, rejected and skipped rows by code.
-    """
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def rows(self) -> int:
-        """How many rows there were."""
-        return self.statuses.total()
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame, output: str) -> Counts:
-        """Count the rows of a stage's frame."""
-        statuses = frame[f"{output}__status"]
-        errors = frame[f"{output}__error"][statuses.isin(_FAILURES)]
-        return cls(Counter(statuses), Counter(error.partition(":")[0] for error in errors))
-
-    def add(self, other: Counts) -> None:
-        """Add another piece's counts."""
-        self.statuses.update(other.statuses)
-        self.failures.update(other.failures)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from importlib.metadata import version
 from typing import Any
 
 from curator_llm import __version__
+from curator_llm.frame.counts import Counts
 from curator_llm.frame.lines import summary_line
 from curator_llm.frame.stages import Stage
 from curator_llm.job.bill import Bill
 from curator_llm.job.check import CheckedJob
-from curator_llm.job.pipeline import Counts, PieceReport
+from curator_llm.job.pipeline import PieceReport
 from curator_llm.job.run_directory import RunDirectory
 
 _PACKAGES = ("dask", "distributed", "pandas", "pyarrow", "pyreqwest")

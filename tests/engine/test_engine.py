@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
-from curator_llm.errors import EngineError, JournalError
+from curator_llm.errors import AuthenticationError, EngineError, JournalError
 from curator_llm.journal.store import Journal
 from curator_llm.operations.chat import Chat
 from curator_llm.testing import FakeServer, FakeServerProcess, answer_to, faults_named_in_prompt
@@ -136,6 +137,28 @@ def test_a_key_rotated_in_mid_run_is_looked_up_again_and_costs_no_row(monkeypatc
         server.change(api_key="new-key")
         thread.join()
         assert set(results[0]["a__status"]) == {"ok"}
+
+
+def test_a_key_function_that_gives_ever_new_keys_does_not_ask_for_ever(monkeypatch):
+    keys = iter(range(1000))
+    monkeypatch.setattr(os, "getlogin", lambda: f"new-key-{next(keys)}")
+    with FakeServer(api_key="right") as server:
+        with pytest.raises(AuthenticationError):
+            stage(server.base_url, api_key="callable:os:getlogin")(texts("a"))
+        assert server.ledger.requests == 2
+
+
+def test_a_server_that_keeps_naming_max_completion_tokens_does_not_ask_for_ever():
+    said = {"error": {"message": "use max_completion_tokens instead of max_tokens", "param": "max_tokens"}}
+    with FakeServer(faults=lambda *_: "http:400", answer=said) as server:
+        run = QueryModel(
+            Endpoint("m", base_url=server.base_url),
+            prompt="{text}",
+            output="a",
+            generation={"max_completion_tokens": 5},
+        )
+        assert run(texts("a"))["a__status"].tolist() == ["rejected"]
+        assert server.ledger.requests == 1
 
 
 def test_endpoints_of_one_scope_that_disagree_are_warned_of_once_while_both_are_in_use():

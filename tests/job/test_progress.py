@@ -9,7 +9,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from curator_llm.cluster.progress import Progress
-from curator_llm.job.pipeline import Counts, PieceReport
+from curator_llm.frame.counts import Counts
+from curator_llm.job.pipeline import PieceReport
 from curator_llm.job.progress import ProgressReporter, progress_line
 
 
