@@ -41,8 +41,10 @@ def call(*arguments: str, job=None):
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(Path(curator_llm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    # Where the tests run in the background of a shell, children are born deaf to Ctrl-C.
+    listening = "import signal, curator_llm.cli; signal.signal(signal.SIGINT, signal.default_int_handler); "
     return subprocess.Popen(
-        [sys.executable, "-m", "curator_llm", *arguments],
+        [sys.executable, "-c", f"{listening} curator_llm.cli.main()", *arguments],
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
