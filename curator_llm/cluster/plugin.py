@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 from distributed import Worker, WorkerPlugin
 
 from curator_llm import config, runtime
 from curator_llm.cluster.open_partitions import OpenPartitions
 from curator_llm.engine.engine import Engine
+from curator_llm.errors import EngineError
 
 PLUGIN_NAME = "curator-llm"
 
@@ -30,6 +31,8 @@ class EnginePlugin(WorkerPlugin):
 
     def __init__(self) -> None:
         self._share_at = -SHARE_REFRESH_S
+        self._share: tuple[int, int] | None = None
+        self._sharing = threading.Lock()
 
     def setup(self, worker: Worker) -> None:
         """Remember the worker; the engine starts with the first rows."""
@@ -42,12 +45,24 @@ class EnginePlugin(WorkerPlugin):
         await asyncio.to_thread(runtime.close, worker)
 
     def engine(self) -> Engine:
-        """Return the worker's engine, its share of the limits brought up to date."""
+        """Return the worker's engine, its share of the limits brought up to date.
+
+        Raises
+        ------
+        EngineError
+            When the scheduler does not say how many workers there are: without a share the limits would not hold.
+        """
         engine = runtime.engine(self._worker)
-        now = time.monotonic()
-        if now - self._share_at >= SHARE_REFRESH_S:
-            self._share_at = now
-            engine.set_share(*_rank_and_count(self._worker))
+        with self._sharing:  # no thread goes on with the whole cap while another one asks
+            if time.monotonic() - self._share_at >= SHARE_REFRESH_S:
+                try:
+                    self._share = _rank_and_count(self._worker)
+                except (TimeoutError, OSError):
+                    if self._share is None:
+                        msg = "The scheduler did not say how many workers there are. Run again: replies are kept."
+                        raise EngineError(msg) from None
+                self._share_at = time.monotonic()
+            engine.set_share(*cast("tuple[int, int]", self._share))
         return engine
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import dask.config
@@ -14,9 +15,13 @@ from curator_llm.frame.run_rows import Result, StageSpec, run_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+    from dask.typing import Key
     from distributed import Worker
 
     from curator_llm.engine.batch import Batch
+
+#: How often a waiting task looks whether it is still wanted.
+_LOOK_S = 0.5
 
 _thread = threading.local()
 
@@ -53,14 +58,26 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
     engine = plugin.engine()
 
     with plugin.open_partitions.one(seceded=_has_seceded(worker)) as place:
+        task = worker.get_current_task()
 
         def wait(batch: Batch) -> None:
-            batch.wait_for_low_water()
+            _wait(batch.low_water.wait, batch, worker, task)
             if not place.seceded and plugin.open_partitions.wait_for_room(place, batch):
                 _secede(worker)
-            batch.wait()
+            _wait(batch.wait, batch, worker, task)
 
         return run_rows(frame, spec, engine, wait=wait)
+
+
+def _wait(arrived: Callable[[float], bool], batch: Batch, worker: Worker, task: Key) -> None:
+    """Wait, unless nobody wants the task any more: Dask does not stop a running one, and its rows cost money."""
+    from distributed import Reschedule
+
+    while not arrived(_LOOK_S):
+        batch.check_engine()
+        state = worker.state.tasks.get(task)
+        if state is None or state.state == "cancelled":
+            raise Reschedule
 
 
 def _has_seceded(worker: Worker) -> bool:

@@ -66,13 +66,8 @@ class Batch:
         if timeout_s is not None:
             return self._ended.wait(timeout_s)
         while not self._ended.wait(_LOOK_S):
-            self._check_engine()
+            self.check_engine()
         return True
-
-    def wait_for_low_water(self) -> None:
-        """Wait until the engine could use more rows, or this batch has ended."""
-        while not self.low_water.wait(_LOOK_S):
-            self._check_engine()
 
     def outcomes(self) -> dict[int, Record]:
         """Return the record of each slot.
@@ -88,7 +83,8 @@ class Batch:
             raise type(self._error)(*self._error.args) from None
         return self._outcomes
 
-    def _check_engine(self) -> None:
+    def check_engine(self) -> None:
+        """Fail the batch if the engine is gone."""
         if not self._is_alive():
             msg = "The engine of this process ended before the rows were answered. Run again: replies are kept."
             self.fail(EngineError(msg))

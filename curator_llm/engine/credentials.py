@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+import threading
 from pathlib import Path
 
 from curator_llm.errors import AuthenticationError
@@ -33,17 +34,19 @@ class Credentials:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._secrets: tuple[bytes, ...] = ()
+        self._refreshing = threading.Lock()
         #: Grows when a refresh found other secrets.
         self.version = 0
         self.headers = self._resolve()
 
-    def refresh(self) -> bool:
-        """Resolve again; tell whether anything changed."""
-        headers = self._resolve()
-        changed = headers != self.headers
-        self.headers = headers
-        self.version += changed
-        return changed
+    def refresh(self, version: int) -> bool:
+        """Resolve again, unless it was done since `version`; tell whether there are other secrets now. Thread-safe."""
+        with self._refreshing:
+            if self.version == version:
+                headers = self._resolve()
+                self.version += headers != self.headers
+                self.headers = headers
+            return self.version != version
 
     def redact(self, data: bytes) -> bytes:
         """Replace secrets that a server echoes, also those before a refresh: their replies may still be on the way."""

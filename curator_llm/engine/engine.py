@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dask.utils import parse_bytes
 
@@ -48,6 +49,7 @@ class Engine:
         self._scopes = Scopes()
         self._transports: dict[str, Transport] = {}
         self._journals: dict[Path, tuple[Journal, JournalWriter[Landing]]] = {}
+        self._opened: list[tuple[Journal, JournalWriter[Landing]]] = []
         self._closed = False
         self._loop = _new_loop()
         self._thread = threading.Thread(target=self._run, name=f"curator-llm engine {name}", daemon=True)
@@ -107,12 +109,13 @@ class Engine:
             line = self._line(endpoint)
             source = self._source(line, endpoint, operation, journal, run)
             self._batches[batch] = endpoint.limits.scope
-        self._call(line.accept, batch, source, list(requests))
+            self._call(line.accept, batch, source, list(requests))
         return batch
 
     def cancel(self, batch: Batch) -> None:
         """Send nothing more for a batch; what is in flight ends and is kept."""
         batch.cancelled = True
+        batch.fail(EngineError("The rows were cancelled. Run again: replies that came are kept."))
 
     def set_share(self, index: int, count: int) -> None:
         """Use only this process's share of all limits: member `index` of `count`."""
@@ -148,22 +151,18 @@ class Engine:
         # At interpreter exit no executor takes work any more: what blocks is done here, not on the loop.
         with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(self._drain(limit_s), self._loop).result()
-        for journal, writer in self._journals.values():
-            writer.close()
-            journal.close()
         self._call(self._loop.stop)
         self._thread.join()
 
     def _line(self, endpoint: Endpoint) -> Line:
         scope = endpoint.limits.scope
-        changed = self._scopes.add(endpoint, alone=scope not in self._batches.values())
+        changed = self._scopes.add(endpoint, in_use=set(self._batches.values()))
         line = self._lines.get(scope)
         if line is None:
             line = self._lines[scope] = Line(
                 self._loop,
                 Allowance(self._scopes.granted(scope), time.monotonic()),
                 unreachable_after_s=parse_duration(config.get("engine.unreachable-after"), "engine.unreachable-after"),
-                on_stop=self._forget,
                 on_crash=self._crashed,
                 rng=random.Random(),  # noqa: S311  spreads retries
             )
@@ -193,9 +192,10 @@ class Engine:
         return self._transports[name]
 
     def _journal(self, directory: Path) -> tuple[Journal, JournalWriter[Landing]]:
-        if directory not in self._journals:
+        if directory not in self._journals or not directory.joinpath("FORMAT").exists():  # someone cleared it away
             journal = Journal(directory)
             self._journals[directory] = (journal, JournalWriter(journal, self._kept, self._not_kept))
+            self._opened.append(self._journals[directory])
         return self._journals[directory]
 
     def _kept(self, landings: list[Landing]) -> None:
@@ -203,8 +203,13 @@ class Engine:
         self._call(_deliver, landings)
 
     def _not_kept(self, error: JournalError, landings: list[Landing]) -> None:
-        del landings
-        self._call(self._stop_lines, error)
+        self._call(self._lose, error, landings)
+
+    def _lose(self, error: JournalError, landings: list[Landing]) -> None:
+        for _, flight in landings:
+            flight.source.line.lose(flight, error)
+        for line in {flight.source.line for _, flight in landings} or set(self._lines.values()):
+            line.stop(error)
 
     def _deliver_unkept(self, landing: Landing) -> None:
         self._loop.call_soon(_deliver, [landing])
@@ -213,11 +218,17 @@ class Engine:
         for line in list(self._lines.values()):
             line.stop(error)
 
-    def _forget(self, line: Line) -> None:
-        """Let go of a line that stopped: the next batch starts afresh, with one request."""
-        self._lines = {scope: other for scope, other in self._lines.items() if other is not line}
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self._crashed(error)
+        else:
+            loop.default_exception_handler(context)
 
     def _crashed(self, error: BaseException) -> None:
+        """End the engine: nobody may wait for what will not come. The next rows get a new one."""
+        self._closed = True
+        self._loop.stop()
         failure = EngineError(f"The engine failed: {type(error).__name__}: {error}. Please report this.")
         for batch in list(self._batches):
             batch.fail(failure)
@@ -228,12 +239,16 @@ class Engine:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(self._callback_failed)
         try:
             self._loop.run_forever()
         except BaseException as error:  # noqa: BLE001  nobody may wait for a dead thread
             self._crashed(error)
         finally:
             self._closed = True
+            for journal, writer in self._opened:
+                writer.close()
+                journal.close()
             self._loop.close()
 
     async def _drain(self, limit_s: float) -> None:

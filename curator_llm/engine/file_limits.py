@@ -8,8 +8,14 @@ import warnings
 RESERVED_FILES = 256
 
 
-def permits_within_file_limit(permits: int) -> int:
+def permits_within_file_limit(permits: int, others: int = 0) -> int:
     """Raise the soft limit of open files if it stands in the way, and return how many permits it leaves.
+
+    Parameters
+    ----------
+    permits : int
+    others : int
+        Permits of other scopes, which need files too.
 
     Warns
     -----
@@ -21,7 +27,8 @@ def permits_within_file_limit(permits: int) -> int:
     except ImportError:  # Windows has no such limit
         return permits
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = permits + RESERVED_FILES
+    reserved = RESERVED_FILES + others
+    needed = permits + reserved
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return permits
     reachable = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
@@ -29,7 +36,7 @@ def permits_within_file_limit(permits: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, reachable), hard))
     except (ValueError, OSError):  # macOS refuses values its kernel does not allow
         reachable = soft
-    left = max(1, max(soft, reachable) - RESERVED_FILES)
+    left = max(1, max(soft, reachable) - reserved)
     if left >= permits:
         return permits
     warnings.warn(

@@ -23,7 +23,7 @@ from curator_llm.engine.batch import Batch
 from curator_llm.engine.retry import Again, Done, History, LineHistory, RetryPolicy, Stop, next_step
 from curator_llm.engine.stops import stop_error
 from curator_llm.engine.transport import Transport
-from curator_llm.errors import CuratorLLMError, EngineError
+from curator_llm.errors import CuratorLLMError
 from curator_llm.journal.record import embed, embed_text
 from curator_llm.limits.allowance import Allowance
 from curator_llm.operations.base import Operation
@@ -99,8 +99,6 @@ class Line:
     allowance : Allowance
         What may start.
     unreachable_after_s : float
-    on_stop : callable
-        Told when the line stopped for good.
     on_crash : callable
         Told when the line itself failed.
     rng : random.Random
@@ -113,7 +111,6 @@ class Line:
         allowance: Allowance,
         *,
         unreachable_after_s: float,
-        on_stop: Callable[[Line], None],
         on_crash: Callable[[BaseException], None],
         rng: random.Random,
     ) -> None:
@@ -122,7 +119,6 @@ class Line:
         self.history = LineHistory()
         self.counts: Counter[str] = Counter()
         self._unreachable_after_s = unreachable_after_s
-        self._on_stop = on_stop
         self._on_crash = on_crash
         self._rng = rng
         self._flights: dict[tuple[Path | None, bytes], Flight] = {}
@@ -132,13 +128,8 @@ class Line:
         self._arrivals = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
-        self._error: CuratorLLMError | None = None
+        self._wake_at = math.inf
         self._renames = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
-        return not self._flights
 
     @property
     def backlog(self) -> int:
@@ -147,9 +138,6 @@ class Line:
 
     def accept(self, batch: Batch, source: Source, requests: list[tuple[int, Request]]) -> None:
         """Take a batch's requests; equal ones share a flight."""
-        if self._error is not None:
-            batch.fail(self._error)
-            return
         policy = RetryPolicy(source.endpoint.max_attempts, source.endpoint.row_deadline, self._unreachable_after_s)
         for slot, request in requests:
             name = (source.journal, request.key)
@@ -183,18 +171,26 @@ class Line:
             flight.waiters.clear()
 
     def stop(self, error: CuratorLLMError) -> None:
-        """Start nothing more and fail every batch; what is in flight ends and is kept."""
-        if self._error is not None:
-            return
-        self._error = error
-        self._ready.clear()
-        self._delayed.clear()
+        """Fail every waiting batch and drop what has not started; what is in flight ends and is kept.
+
+        The line starts afresh: the next batch's first request goes alone.
+        """
         for flight in self._flights.values():
             for batch, _ in flight.waiters:
                 batch.fail(error)
             flight.waiters.clear()
-        self._flights.clear()
-        self._on_stop(self)
+        for flight in [*(entry[-1] for entry in self._ready), *(entry[-1] for entry in self._delayed)]:
+            self._flights.pop((flight.source.journal, flight.request.key), None)
+        self._ready.clear()
+        self._delayed.clear()
+        self.history = LineHistory()
+
+    def lose(self, flight: Flight, error: CuratorLLMError) -> None:
+        """End a flight whose record could not be kept."""
+        self._flights.pop((flight.source.journal, flight.request.key), None)
+        for batch, _ in flight.waiters:
+            batch.fail(error)
+        flight.waiters.clear()
 
     async def drained(self) -> None:
         """Wait until nothing is in flight."""
@@ -238,23 +234,22 @@ class Line:
     def _wake_in(self, wait_s: float) -> None:
         if wait_s == math.inf:
             wait_s = self._delayed[0][0] - time.monotonic() if self._delayed else math.inf
-        if wait_s == math.inf:
-            return
         due = self._loop.time() + max(wait_s, 0.001)
-        if self._wake is not None and not self._wake.cancelled():
-            if self._wake.when() <= due:
-                return
-            self._wake.cancel()
-        self._wake = self._loop.call_at(due, self._woken)
+        if due < self._wake_at:
+            if self._wake is not None:
+                self._wake.cancel()
+            # The time is kept here: uvloop's handles of short delays do not know theirs.
+            self._wake, self._wake_at = self._loop.call_at(due, self._woken), due
 
     def _woken(self) -> None:
-        self._wake = None
+        self._wake, self._wake_at = None, math.inf
         self.pump()
 
     async def _fly(self, flight: Flight | None) -> None:
         while flight is not None:
             source, history = flight.source, flight.history
             flight.sent_at = time.monotonic()
+            history.line = self.history
             if history.first_sent_at is None:
                 history.first_sent_at = flight.due = flight.sent_at
             history.waited_s += max(0.0, flight.sent_at - flight.due)  # for quotas and for others: not its own fault
@@ -264,20 +259,15 @@ class Line:
             now = time.monotonic()
             verdict = judge(outcome, source.operation.judge)
             used = None if verdict.input_tokens is None else verdict.input_tokens + (verdict.output_tokens or 0)
-            if verdict.kind == "throttled":
-                self.allowance.window.throttled(self.allowance.permits.in_flight, flight.sent_at, now)
-            elif verdict.kind == "final":
-                self.allowance.window.succeeded(self.allowance.permits.cap)
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
+            opened = not self.history.answered
             if not await self._mended(flight, verdict):
-                opened = not self.history.answered
                 self.history.note(verdict, now)
                 self._after(flight, outcome, verdict, now)
-                if opened and self.history.answered:
-                    self.pump()
+                opened &= self.history.answered
             flight = self._next()
-            if self.allowance.window.size < math.inf:
-                self.pump()  # an opening window has room for more than the one that ended
+            if opened or (self._ready and self.allowance.permits.free > 0):
+                self.pump()  # there may be room for more than the one that ended
 
     def _outgoing(self, flight: Flight) -> Request:
         if self._renames and _MAX_TOKENS in flight.request.body:
@@ -289,37 +279,44 @@ class Line:
         """Mend what costs no attempt, once per flight, and put it back: a renamed parameter, a key that was rotated."""
         if verdict.code == "max_tokens_renamed" and not flight.renamed and _MAX_TOKENS in flight.request.body:
             self._renames = True
-        elif verdict.code == "authentication" and not flight.refreshed and self._error is None:
+        elif verdict.code == "authentication" and not flight.refreshed and flight.waiters:
             flight.refreshed = True
             credentials = flight.source.transport.credentials
             try:
-                if credentials.version == flight.key_version and not await asyncio.to_thread(credentials.refresh):
+                if not await asyncio.to_thread(credentials.refresh, flight.key_version):
                     return False
             except CuratorLLMError as error:
+                self.lose(flight, error)
                 self.stop(error)
                 return True
         else:
             return False
-        if self._error is None:
-            heappush(self._ready, (flight.rank, flight))
+        heappush(self._ready, (flight.rank, flight))
         return True
 
     def _after(self, flight: Flight, outcome: Reply | Fault, verdict: Verdict, now: float) -> None:
         step = next_step(flight.history, verdict, now, self._rng)
+        allowance = self.allowance
         match step:
             case Done():
+                if verdict.kind == "final":
+                    allowance.window.succeeded(allowance.permits.cap)
                 record = _record(flight, outcome, verdict, step)
                 self._count(record)
                 flight.source.store((record, flight))
             case Again():
                 self.counts[f"retried {verdict.code}"] += 1
                 if step.pause_until is not None:
-                    self.allowance.pause(step.pause_until)
+                    in_flight = allowance.permits.in_flight + 1
+                    allowance.window.throttled(in_flight, flight.sent_at, now, cap=allowance.permits.cap)
+                    allowance.pause(step.pause_until)
                 flight.due = step.due
-                if self._error is None:
-                    heappush(self._delayed, (step.due, flight.rank, flight))
+                heappush(self._delayed, (step.due, flight.rank, flight))
             case Stop():
-                self.stop(stop_error(verdict, flight.source.endpoint, self._unreachable_after_s))
+                error = stop_error(verdict, flight.source.endpoint, self._unreachable_after_s)
+                self.lose(flight, error)
+                if flight.history.line is self.history:  # else it was sent before a stop, and says nothing new
+                    self.stop(error)
 
     def _count(self, record: Record) -> None:
         self.counts["done"] += 1
@@ -330,7 +327,6 @@ class Line:
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.stop(EngineError(f"The engine failed: {type(error).__name__}: {error}. Please report this."))
             self._on_crash(error)
 
 

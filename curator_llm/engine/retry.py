@@ -20,6 +20,8 @@ MAX_THROTTLED_BACKOFF_S = 60.0
 MAX_RETRY_AFTER_S = 900.0
 #: From this throttled try on the server is given a whole window to recover.
 PATIENT_FROM_TRY = 10
+#: From this throttled try on a row that others overtake is on its own, and holds nobody up.
+SINGLED_OUT_FROM_TRY = 4
 #: After the line has had an answer, so many refusals (403, 404) in a row end the run.
 MAX_REFUSALS_IN_A_ROW = 3
 
@@ -54,6 +56,9 @@ class LineHistory:
     ----------
     answered : bool
         Whether any reply came that was no refusal.
+    answers : int
+        Replies that were neither refusals nor throttled.
+    timeouts : int
     refusals : int
         403 and 404 in a row.
     out_of_reach_since : float or None
@@ -61,6 +66,8 @@ class LineHistory:
     """
 
     answered: bool = False
+    answers: int = 0
+    timeouts: int = 0
     refusals: int = 0
     out_of_reach_since: float | None = None
 
@@ -72,6 +79,11 @@ class LineHistory:
             self.refusals += 1
         elif verdict.code not in _NO_ANSWER:
             self.answered, self.refusals, self.out_of_reach_since = True, 0, None
+            self.answers += verdict.kind != "throttled"
+        elif verdict.code == "timeout":
+            # A server that takes requests and is slow: waiting for each one alone would take for ever.
+            self.timeouts += 1
+            self.answered |= self.timeouts >= MAX_TIMEOUTS
 
 
 @dataclass(slots=True)
@@ -82,6 +94,8 @@ class History:
     ----------
     attempts, timeouts, malformed, throttled, unsent : int
         By class; `attempts` counts what a server may have worked on.
+    answers_before : int
+        What the line had been answered when this flight was last throttled.
     first_sent_at : float or None
     waited_s : float
         For a throttling server.
@@ -95,6 +109,7 @@ class History:
     timeouts: int = 0
     malformed: int = 0
     throttled: int = 0
+    answers_before: int = 0
     unsent: int = 0
     first_sent_at: float | None = None
     waited_s: float = 0.0
@@ -168,11 +183,17 @@ def _after_refusal(history: History, verdict: Verdict, now: float, rng: random.R
 
 
 def _after_throttle(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
+    others_pass = history.line.answers > history.answers_before
+    history.answers_before = history.line.answers
     history.throttled += 1
     if verdict.retry_after_s is not None:
         wait_s = min(MAX_RETRY_AFTER_S, verdict.retry_after_s) * (1 + 0.25 * rng.random())
     else:
         wait_s = _doubled_s(1.0, history.throttled - 1, MAX_THROTTLED_BACKOFF_S) * (0.5 + 0.5 * rng.random())
+    if history.throttled >= SINGLED_OUT_FROM_TRY and others_pass:
+        # The server means this row (too many tokens for one minute, say): it waits apart, and its deadline runs.
+        patience_s = _doubled_s(1.0, history.throttled - 1, MAX_THROTTLED_BACKOFF_S)
+        return _again_or_failed(history, now + max(wait_s, patience_s), now)
     pause_until = now + wait_s
     if history.throttled >= PATIENT_FROM_TRY:
         wait_s = max(wait_s, MAX_THROTTLED_BACKOFF_S)

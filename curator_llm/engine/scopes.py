@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Collection
 
 from curator_llm.engine.file_limits import permits_within_file_limit
 from curator_llm.limits.allowance import PERMITS, REQUESTS, TOKENS
@@ -16,20 +17,21 @@ class Scopes:
 
     def __init__(self) -> None:
         self._asked: dict[str, list[Limits]] = {}
+        self._in_use: set[str] = set()
         self._warned: set[str] = set()
         self._books: dict[str, LeaseBook] = {}
         self._share = (0, 1)
         self._seq = itertools.count()
 
-    def add(self, endpoint: Endpoint, *, alone: bool) -> bool:
+    def add(self, endpoint: Endpoint, *, in_use: Collection[str]) -> bool:
         """Take an endpoint's limits into account; return whether those of its scope changed.
 
         Parameters
         ----------
         endpoint : Endpoint
-        alone : bool
-            Whether nothing of its scope is under way: then its limits replace older ones, as when a notebook's cell
-            is changed and run again.
+        in_use : collection of str
+            The scopes that have something under way. Where this one has not, its limits replace older ones, as when a
+            notebook's cell is changed and run again.
 
         Warns
         -----
@@ -37,6 +39,8 @@ class Scopes:
             Once per scope, when endpoints of one scope disagree: the lowest limits hold.
         """
         limits = endpoint.limits
+        self._in_use = {*in_use, limits.scope}
+        alone = limits.scope not in in_use
         asked = self._asked.setdefault(limits.scope, [])
         if asked == [limits] or (limits in asked and not alone):
             return False
@@ -81,7 +85,8 @@ class Scopes:
                 stacklevel=2,
             )
         permits = max(1, cap // count + (index < cap % count))
-        totals: dict[str, float] = {PERMITS: permits_within_file_limit(permits)}
+        others = sum(int(self._books[name].totals.get(PERMITS, 0)) for name in self._in_use - {scope})
+        totals: dict[str, float] = {PERMITS: permits_within_file_limit(permits, others)}
         for name, rates in (
             (REQUESTS, [limits.max_requests_per_minute for limits in asked]),
             (TOKENS, [limits.max_tokens_per_minute for limits in asked]),

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pandas as pd
 
 from curator_llm.errors import ConfigurationError, MissingColumnError
+from curator_llm.operations.base import DETAILS
 
 
 def table_of(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -18,9 +19,12 @@ def table_of(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, list[Any]]:
 def attach(
     frame: pd.DataFrame, columns: Sequence[tuple[str, str]], values: Mapping[str, Sequence[Any]]
 ) -> pd.DataFrame:
-    """Return the frame with columns added, their dtypes as declared; older ones of these names are replaced."""
+    """Return the frame with columns added, their dtypes as declared; those of an earlier run are replaced."""
     names = [name for name, _ in columns]
-    kept = frame.drop(columns=[name for name in frame.columns if name in set(names)])
+    replaced = set(names)
+    if f"{names[0]}__status" in frame.columns:  # details of the answers that are replaced would lie about the new ones
+        replaced |= {f"{names[0]}__{suffix}" for suffix in DETAILS}
+    kept = frame.drop(columns=[name for name in frame.columns if name in replaced])
     added = {name: pd.array(list(values[name]), dtype=cast("Any", dtype)) for name, dtype in columns}
     new = pd.DataFrame(added, index=frame.index, columns=pd.Index(names, name=frame.columns.name))
     return pd.concat([kept, new], axis=1)

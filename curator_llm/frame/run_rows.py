@@ -78,10 +78,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """A partition with its columns, and what they were made from."""
+    """A partition with its columns, and what was asked for them."""
 
     frame: pd.DataFrame
-    outcomes: list[Record | Skip]
+    answered: list[Record]
     seconds: float
 
 
@@ -146,7 +146,8 @@ def run_rows(
         for row, request in enumerate(plan.requests)
     ]
     values = spec.operation.read(outcomes)
-    result = Result(attach(frame, spec.operation.columns, values), outcomes, time.monotonic() - started)
+    answers = attach(frame, spec.operation.columns, values)
+    result = Result(answers, list(answered.values()), time.monotonic() - started)
     _check_failures(spec, values)
     return result
 

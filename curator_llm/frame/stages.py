@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pandas as pd
 
-from curator_llm import runtime
+from curator_llm import config, runtime
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.columns import attach, check_columns
 from curator_llm.frame.counts import Counts
@@ -22,7 +23,7 @@ from curator_llm.prompt.messages import ChatColumn, Messages, TemplatedMessages
 from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.generation import GenerationConfig
-from curator_llm.wire.exchange import Record, Request
+from curator_llm.wire.exchange import Request
 
 FrameT = TypeVar("FrameT")
 
@@ -122,7 +123,7 @@ class Stage:
     def _summary(self, result: Result) -> str:
         operation = cast("ChatRequests", self.spec.operation)
         counts = Counts.of(result.frame, self.spec.output)
-        paid = {id(outcome): outcome for outcome in result.outcomes if isinstance(outcome, Record)}
+        paid = {record.key: record for record in result.answered}
         cost = total_cost(operation.cost_usd(record) for record in paid.values())
         return summary_line(
             self.spec.output, counts.statuses, seconds=result.seconds, failures=counts.failures, cost_usd=cost
@@ -332,5 +333,8 @@ def _spec(
     if budget is not None:
         msg = "`budget` is not enforced yet: leave it out, and limit the spend with max_tokens and the number of rows."
         raise ConfigurationError(msg)
-    kept = journal if journal is None or isinstance(journal, bool) else str(journal)
-    return StageSpec(endpoint, operation, output, kept, on_error, fail_on_error)
+    # A path is fixed here: workers have other configurations and other current directories.
+    path = config.get("journal.path") if journal is None else journal
+    if path and path is not True and not str(path).startswith("~"):
+        path = str(Path(str(path)).absolute())
+    return StageSpec(endpoint, operation, output, path, on_error, fail_on_error)

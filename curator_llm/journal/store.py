@@ -34,7 +34,6 @@ from curator_llm.wire.exchange import Record
 
 FORMAT = 1
 _FORMAT_WORDS = "curator-llm journal"
-_REFRESH_S = 1.0
 #: Also as pathlib leaves it, with one slash. A drive of Windows has one letter.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
@@ -127,7 +126,7 @@ class Journal:
         -------
         dict of bytes to Record
             A record that is damaged counts as none. A miss costs about 0.5 us per segment, a hit 10 to 30 us. When
-            keys are missing, what other processes wrote up to a second ago is taken into account.
+            keys are missing, what other processes had written when the lookup began is taken into account.
 
         Raises
         ------
@@ -135,12 +134,13 @@ class Journal:
             When a segment is there and cannot be read.
         """
         self._check_process()
+        began_at = time.monotonic()
         wanted: dict[bytes, Words] = {key: words(key) for key in keys}
         seen = self._refreshed_at
         found = self._find(wanted)
         if wanted:
             with self._refreshing:
-                if time.monotonic() - self._refreshed_at >= _REFRESH_S:
+                if self._refreshed_at < began_at:  # lookups that waited for one refresh share it
                     self._refresh()
             if self._refreshed_at != seen:
                 found |= self._find(wanted)

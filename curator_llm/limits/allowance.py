@@ -65,6 +65,8 @@ class Allowance:
     def settle(self, cost: Cost, tokens_used: int | None) -> None:
         """Give the permit back and correct the estimate of tokens by what the server reported."""
         for name, amount in cost.items():
+            if name not in self._resources:
+                continue
             used = tokens_used if name == TOKENS and tokens_used is not None else amount
             self._resources[name].settle(amount, used)
 
@@ -73,7 +75,8 @@ class Allowance:
         self._paused_until = max(self._paused_until, until)
 
     def grant(self, amounts: Mapping[str, float], now: float) -> None:
-        """Take a new share; a resource new to this line starts as a rate."""
+        """Take a new share; a resource that is new starts as a rate, one that is not named any more is no limit."""
+        self._resources = {name: resource for name, resource in self._resources.items() if name in amounts}
         for name, amount in amounts.items():
             if name in self._resources:
                 self._resources[name].resize(amount, now)

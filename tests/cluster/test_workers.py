@@ -117,3 +117,24 @@ def test_a_key_that_only_the_client_has_is_asked_for_on_the_workers(two_workers,
         ):
             lazy.compute()
         assert server.ledger.requests == 0
+
+
+def test_a_cancelled_future_sends_nothing_more(tmp_path):
+    with (
+        FakeServer(latency=0.05) as server,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        future = client.compute(stage(server.base_url, tmp_path / "j", 2)(rows(2_000, 2)))
+        server.wait_until(lambda ledger: ledger.requests > 10)
+        future.cancel()
+        ledger = server.wait_until(lambda ledger: ledger.in_flight == 0)
+        assert ledger.requests < 200
+
+
+def test_rows_asked_by_one_worker_are_free_on_another(two_workers, tmp_path):
+    with FakeServerProcess() as server:
+        run = stage(server.base_url, tmp_path / "j", 8)
+        for worker in two_workers.scheduler_info()["workers"]:
+            two_workers.submit(run, rows(20, 2).compute(), workers=[worker], pure=False).result()
+        assert server.ledger.requests == 20

@@ -145,16 +145,24 @@ def test_it_shows_where_the_key_is_found_and_not_the_key(monkeypatch: pytest.Mon
 def test_a_key_that_was_rotated_is_found_by_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "first-CANARY")
     credentials = Credentials(local(api_key="env:MY_KEY"))
-    assert (credentials.refresh(), credentials.version) == (False, 0)
+    assert (credentials.refresh(0), credentials.version) == (False, 0)
     monkeypatch.setenv("MY_KEY", "second-CANARY")
-    assert (credentials.refresh(), credentials.version) == (True, 1)
+    assert (credentials.refresh(0), credentials.version) == (True, 1)
     assert credentials.headers["authorization"] == "Bearer second-CANARY"
-    assert (credentials.refresh(), credentials.version) == (False, 1)
+    assert (credentials.refresh(1), credentials.version) == (False, 1)
+
+
+def test_a_key_that_another_flight_has_refreshed_is_not_looked_up_again() -> None:
+    credentials = Credentials(local(api_key="callable:vault_of_this_test:counted"))
+    assert credentials.refresh(0)
+    headers = credentials.headers
+    assert credentials.refresh(0)
+    assert credentials.headers is headers
 
 
 def test_a_function_is_asked_again_at_a_refresh() -> None:
     credentials = Credentials(local(api_key="callable:vault_of_this_test:counted"))
-    assert credentials.refresh()
+    assert credentials.refresh(0)
     assert credentials.headers["authorization"] == f"Bearer {CANARY}-2"
 
 
@@ -163,7 +171,7 @@ def test_a_refresh_that_finds_no_key_keeps_the_headers_and_says_so(monkeypatch: 
     credentials = Credentials(local(api_key="env:MY_KEY"))
     monkeypatch.delenv("MY_KEY")
     with pytest.raises(AuthenticationError):
-        credentials.refresh()
+        credentials.refresh(0)
     assert credentials.headers["authorization"] == f"Bearer {CANARY}"
     assert credentials.version == 0
 
@@ -195,7 +203,7 @@ def test_the_key_before_a_refresh_is_marked_out_too(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MY_KEY", "first-CANARY")
     credentials = Credentials(local(api_key="env:MY_KEY"))
     monkeypatch.setenv("MY_KEY", "second-CANARY")
-    credentials.refresh()
+    credentials.refresh(0)
     assert credentials.redact(b"first-CANARY second-CANARY") == b"[redacted] [redacted]"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,8 +14,9 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
-from curator_llm.errors import AuthenticationError, EngineError, JournalError
+from curator_llm.errors import AuthenticationError, EngineError, JournalError, QuotaExceededError
 from curator_llm.journal.store import Journal
+from curator_llm.limits.allowance import Allowance
 from curator_llm.operations.chat import Chat
 from curator_llm.testing import FakeServer, FakeServerProcess, answer_to, faults_named_in_prompt
 
@@ -124,6 +126,63 @@ def test_a_throttling_server_delays_rows_and_fails_none():
         assert set(out["a__status"]) == {"ok"}
 
 
+def test_a_row_that_the_server_always_throttles_holds_up_nobody_and_ends_at_its_deadline():
+    with FakeServer(faults=lambda prompt, _: "retry_after:0.05" if prompt == "big" else None) as server:
+        run = stage(server.base_url, max_concurrent_requests=8, row_deadline="3s")
+        out = run(texts(["first", "big", *map(str, range(500))]))
+        assert out["a__status"].tolist() == ["ok", "failed", *["ok"] * 500]
+        assert out["a__error"][1].startswith("rate_limited: ")
+
+
+def test_a_rerun_after_a_stop_waits_for_what_is_in_flight_and_pays_it_once():
+    def latency(prompt, attempt):
+        return 0.0 if prompt in {"first", "broke"} else 0.5
+
+    faults = lambda prompt, attempt: "insufficient_quota" if (prompt, attempt) == ("broke", 1) else None  # noqa: E731
+    with FakeServer(latency=latency, faults=faults) as server:
+        run = stage(server.base_url, max_concurrent_requests=8)
+        rows = texts(["first", *map(str, range(7)), "broke", *map(str, range(10, 20))])
+        with pytest.raises(QuotaExceededError):
+            run(rows)
+        assert set(run(rows)["a__status"]) == {"ok"}
+        assert server.ledger.peak_in_flight <= 8
+        assert {prompt: count for prompt, count in server.ledger.attempts.items() if count > 1} == {"broke": 2}
+
+
+def test_an_interrupted_batch_leaves_its_limits_behind():
+    with FakeServer() as server:
+        endpoint = Endpoint("m", base_url=server.base_url, max_concurrent_requests=2)
+        run = QueryModel(endpoint, prompt="{text}", output="a")
+        server.pause()
+        plan = run.dry_run(texts(map(str, range(20))))
+        batch = runtime.engine().submit(plan.todo, endpoint=endpoint, operation=run.spec.operation, journal=None)
+        server.wait_until(lambda ledger: ledger.requests)
+        runtime.engine().cancel(batch)
+        server.resume()
+        server.change(latency=0.05)
+        stage(server.base_url, max_concurrent_requests=20)(texts(map(str, range(100, 200))))
+        assert server.ledger.peak_in_flight == 20
+
+
+def test_a_journal_that_was_cleared_away_is_made_anew(own_journal):
+    with FakeServer() as server:
+        run = stage(server.base_url)
+        run(texts("ab"))
+        shutil.rmtree(own_journal)
+        run(texts("ab"))
+        run(texts("ab"))
+        assert server.ledger.requests == 4
+
+
+def test_a_failing_callback_of_the_loop_fails_the_waiting_batches(monkeypatch):
+    def broken(self, tokens):
+        raise MemoryError
+
+    monkeypatch.setattr(Allowance, "cost", broken)
+    with FakeServer() as server, pytest.raises(EngineError, match="MemoryError"):
+        stage(server.base_url)(texts("abc"))
+
+
 def test_a_key_rotated_in_mid_run_is_looked_up_again_and_costs_no_row(monkeypatch):
     with FakeServer(api_key="old-key", latency=0.01) as server:
         monkeypatch.setenv("TEAM_KEY", "old-key")
@@ -187,6 +246,15 @@ def test_a_journal_that_cannot_be_written_stops_the_run(monkeypatch):
         with pytest.raises(JournalError, match="No space left"):
             stage(server.base_url, max_concurrent_requests=4)(texts(map(str, range(200))))
         assert server.ledger.requests <= 8
+
+
+def test_a_dead_replica_draws_no_rows():
+    with FakeServer() as dead:
+        pass
+    with FakeServer() as live:
+        endpoint = Endpoint("m", base_url=[dead.base_url, live.base_url], max_concurrent_requests=8)
+        out = QueryModel(endpoint, prompt="{text}", output="a")(texts(map(str, range(100))))
+        assert set(out["a__status"]) == {"ok"}
 
 
 def test_replicas_share_the_load():

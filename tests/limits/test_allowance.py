@@ -97,7 +97,7 @@ def test_a_server_that_throttles_holds_back_what_its_window_does_not_hold() -> N
     allowance = Allowance({PERMITS: 8}, now=0.0)
     for _ in range(4):
         allowance.take(allowance.cost(0), now=0.0)
-    allowance.window.throttled(allowance.permits.in_flight, sent_at=0.0, now=1.0)
+    allowance.window.throttled(allowance.permits.in_flight, sent_at=0.0, now=1.0, cap=8)
     assert allowance.take(allowance.cost(0), now=1.0) == math.inf
     allowance.settle(allowance.cost(0), None)
     assert allowance.take(allowance.cost(0), now=1.0) == math.inf

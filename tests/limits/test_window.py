@@ -20,27 +20,27 @@ def test_it_is_open_until_a_server_throttles() -> None:
 
 def test_a_throttled_request_cuts_it_to_three_quarters_of_what_was_in_flight() -> None:
     window = Window()
-    window.throttled(in_flight=100, sent_at=0.0, now=1.0)
+    window.throttled(in_flight=100, sent_at=0.0, now=1.0, cap=100)
     assert window.size == 75
 
 
 def test_a_burst_cuts_once() -> None:
     window = Window()
     for in_flight in range(100, 50, -1):
-        window.throttled(in_flight, sent_at=0.0, now=1.0)
+        window.throttled(in_flight, sent_at=0.0, now=1.0, cap=100)
     assert window.size == 75
 
 
 def test_a_request_that_was_sent_after_the_cut_cuts_again() -> None:
     window = Window()
-    window.throttled(in_flight=100, sent_at=0.0, now=1.0)
-    window.throttled(in_flight=75, sent_at=1.5, now=2.0)
+    window.throttled(in_flight=100, sent_at=0.0, now=1.0, cap=100)
+    window.throttled(in_flight=75, sent_at=1.5, now=2.0, cap=75)
     assert window.size == 56.25
 
 
 def test_good_replies_open_it_by_one_per_window() -> None:
     window = Window()
-    window.throttled(in_flight=100, sent_at=0.0, now=1.0)
+    window.throttled(in_flight=100, sent_at=0.0, now=1.0, cap=100)
     for _ in range(75):
         window.succeeded(cap=1_000_000)
     assert 75.9 < window.size <= 76
@@ -56,5 +56,5 @@ def test_it_always_lets_one_request_through(steps: list[tuple[bool, int, float]]
         if good:
             window.succeeded(cap=1_000_000)
         else:
-            window.throttled(in_flight, sent_at, now)
+            window.throttled(in_flight, sent_at, now, cap=300)
         assert window.size >= 1

@@ -7,7 +7,9 @@ nor free its connection.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.proxy import ProxyBuilder
 
 from curator_llm.engine.credentials import Credentials
+from curator_llm.engine.transport.replicas import Replicas
 from curator_llm.errors import ConfigurationError, EngineError
-from curator_llm.spec.addresses import origin_of
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Fault, FaultKind, Reply, Request
 from curator_llm.wire.headers import KEPT_HEADERS
@@ -49,7 +51,7 @@ class PyreqwestTransport:
 
     def __init__(self, endpoint: Endpoint, *, max_reply_bytes: int, idle_s: float) -> None:
         self.credentials = Credentials(endpoint)
-        self._in_flight = dict.fromkeys(endpoint.base_urls, 0)
+        self._replicas = Replicas(endpoint.base_urls)
         self._timeout_s = endpoint.timeout
         self._timeout = timedelta(seconds=endpoint.timeout)
         self._max_reply_bytes = max_reply_bytes
@@ -57,31 +59,43 @@ class PyreqwestTransport:
 
     async def send(self, request: Request) -> Reply | Fault:
         """Send once, to the replica with the fewest in flight."""
-        base_url = min(self._in_flight, key=self._in_flight.__getitem__)
-        self._in_flight[base_url] += 1
-        started = time.monotonic()
+        started, sent = time.monotonic(), False
+        replica = self._replicas.take(started)
+        outcome: Reply | Fault
         try:
-            post = self._client.post(f"{base_url}/{request.path}").headers(self.credentials.headers)
-            async with post.body_bytes(request.body).timeout(self._timeout).build_streamed() as response:
+            post = self._client.post(f"{replica.base_url}/{request.path}").headers(self.credentials.headers)
+            stream = post.body_bytes(request.body).timeout(self._timeout).build_streamed()
+            sent = True
+            async with stream as response:
                 body = await self._read(response.body_reader.read)
                 elapsed_s = time.monotonic() - started
                 if body is None:
-                    return Fault(
-                        "too_large", True, f"the reply is larger than {self._max_reply_bytes:,} bytes", elapsed_s
-                    )
-                headers = {name: value for name in KEPT_HEADERS if (value := response.get_header(name)) is not None}
-                return Reply(response.status, headers, self.credentials.redact(body), elapsed_s, origin_of(base_url))
+                    said = f"the reply is larger than {self._max_reply_bytes:,} bytes"
+                    outcome = Fault("too_large", True, said, elapsed_s)
+                else:
+                    headers = self._headers(response.get_header)
+                    body = self.credentials.redact(body)
+                    outcome = Reply(response.status, headers, body, elapsed_s, replica.origin)
         except faults.PyreqwestError as error:
-            return self._fault(error, time.monotonic() - started)
+            outcome = self._fault(error, time.monotonic() - started)
         except Exception as error:  # noqa: BLE001  a transport never raises: whatever it is belongs to this row
-            message = self.credentials.redact(f"{type(error).__name__}: {error}".encode()).decode()
-            return Fault("local", False, message[:500], time.monotonic() - started)
-        finally:
-            self._in_flight[base_url] -= 1
+            said = self.credentials.redact(f"{type(error).__name__}: {error}".encode()).decode()[:500]
+            outcome = Fault("reset" if sent else "local", sent, said, time.monotonic() - started)
+        self._replicas.give_back(replica, failed=_is_sick(outcome), now=time.monotonic())
+        return outcome
 
     async def close(self) -> None:
         """Let idle connections go."""
         await self._client.close()
+
+    def _headers(self, get: Callable[[str], str | None]) -> dict[str, str]:
+        """Take the headers that are kept, secrets redacted; one that is no text is left out."""
+        headers = {}
+        for name in KEPT_HEADERS:
+            with contextlib.suppress(ValueError):
+                if (value := get(name)) is not None:
+                    headers[name] = self.credentials.redact(value.encode()).decode()
+        return headers
 
     async def _read(self, read: object) -> bytes | None:
         pieces, size = [], 0
@@ -98,7 +112,9 @@ class PyreqwestTransport:
         causes = [str(cause.get("message")) for cause in details.get("causes") or []]
         said = " ".join(causes)
         kind: FaultKind = "reset"
-        if "dns error" in said:
+        if "os error 24" in said:
+            kind = "connect"  # out of files: nothing was sent
+        elif "dns error" in said:
             kind = "dns"
         elif "peer certificate" in said:
             kind = "certificate"
@@ -114,6 +130,13 @@ class PyreqwestTransport:
         text = causes[-1] if causes else error.message
         sent = kind in {"reset", "timeout"}
         return Fault(kind, sent, self.credentials.redact(text.encode()).decode()[:500], elapsed_s)
+
+
+def _is_sick(outcome: Reply | Fault) -> bool:
+    """Tell whether an outcome speaks against the replica, not against the row."""
+    if isinstance(outcome, Fault):
+        return outcome.kind not in {"local", "too_large", "closed"}
+    return outcome.http >= 500 and outcome.http not in {503, 529}
 
 
 def _client(endpoint: Endpoint, idle_s: float) -> Client:
