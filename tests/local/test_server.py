@@ -43,8 +43,10 @@ def ask(server: LocalServer, text: str, **parameters: Any) -> dict[str, Any]:
 
 def run(program: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a Python program that finds the package as this process does."""
+    # Where the tests run in the background of a shell, children are born deaf to Ctrl-C.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
-        [sys.executable, "-c", START + program, *arguments],
+        [sys.executable, "-c", listening + START + program, *arguments],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
         text=True,
