@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ _thread = threading.local()
 
 def current_worker() -> Worker | None:
     """Return the worker that runs this task; None on Dask's local schedulers and outside Dask."""
+    if "distributed" not in sys.modules:
+        return None
     from distributed import get_worker
 
     try:
