@@ -83,6 +83,17 @@ class Flight:
     renamed: bool = False
     refreshed: bool = False
 
+    @property
+    def name(self) -> tuple[Path | None, bytes]:
+        """What flights are known by: equal ones are one."""
+        return self.source.journal, self.request.key
+
+    def fail(self, error: CuratorLLMError) -> None:
+        """Fail every batch that waits for it."""
+        for batch, _ in self.waiters:
+            batch.fail(error)
+        self.waiters.clear()
+
 
 _MAX_TOKENS = b'"max_tokens"'
 
@@ -165,7 +176,7 @@ class Line:
     def deliver(self, landings: list[Landing]) -> None:
         """Hand records that are kept to whoever waits."""
         for record, flight in landings:
-            self._flights.pop((flight.source.journal, flight.request.key), None)
+            self._flights.pop(flight.name, None)
             for batch, slot in flight.waiters:
                 batch.put(slot, record)
             flight.waiters.clear()
@@ -176,21 +187,17 @@ class Line:
         The line starts afresh: the next batch's first request goes alone.
         """
         for flight in self._flights.values():
-            for batch, _ in flight.waiters:
-                batch.fail(error)
-            flight.waiters.clear()
+            flight.fail(error)
         for flight in [*(entry[-1] for entry in self._ready), *(entry[-1] for entry in self._delayed)]:
-            self._flights.pop((flight.source.journal, flight.request.key), None)
+            self._flights.pop(flight.name, None)
         self._ready.clear()
         self._delayed.clear()
         self.history = LineHistory()
 
     def lose(self, flight: Flight, error: CuratorLLMError) -> None:
         """End a flight whose record could not be kept."""
-        self._flights.pop((flight.source.journal, flight.request.key), None)
-        for batch, _ in flight.waiters:
-            batch.fail(error)
-        flight.waiters.clear()
+        self._flights.pop(flight.name, None)
+        flight.fail(error)
 
     async def drained(self) -> None:
         """Wait until nothing is in flight."""
@@ -209,7 +216,7 @@ class Line:
             flight.waiters = [waiter for waiter in flight.waiters if not waiter[0].cancelled]
             if not flight.waiters:
                 heappop(self._ready)
-                del self._flights[flight.source.journal, flight.request.key]
+                del self._flights[flight.name]
                 continue
             if not self.history.answered and self.allowance.permits.in_flight:
                 break  # the first request goes alone: a wrong key or model costs one
