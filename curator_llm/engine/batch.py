@@ -44,6 +44,11 @@ class Batch:
         """Whether there is nothing left to wait for."""
         return self._ended.is_set()
 
+    @property
+    def done(self) -> int:
+        """How many rows have their outcome."""
+        return len(self._outcomes)
+
     def put(self, slot: int, record: Record) -> None:
         """Put in a row's outcome."""
         with self._lock:

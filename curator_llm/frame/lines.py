@@ -8,16 +8,41 @@ from pathlib import Path
 from curator_llm.wire.exchange import STATUSES
 
 
-def plan_line(output: str, *, rows: int, requests: int, reused: int, journal: Path | None) -> str:
+def plan_line(
+    output: str,
+    *,
+    rows: int,
+    requests: int,
+    reused: int,
+    journal: Path | None,
+    max_cost_usd: float | None = None,
+    is_bounded: bool = True,
+) -> str:
     """Return the line before a run.
+
+    Parameters
+    ----------
+    output : str
+    rows, requests, reused : int
+        Rows of the frame, requests that will be sent, rows the journal has a reply for.
+    journal : Path or None
+        None when replies are not kept.
+    max_cost_usd : float, optional
+        What the requests cost if every reply is as long as it may be; None without a price.
+    is_bounded : bool, default True
+        Whether a reply's length has a limit; without one `max_cost_usd` is what the input costs.
 
     Examples
     --------
-    >>> plan_line("summary", rows=3000, requests=2500, reused=500, journal=Path("j"))
-    'summary: 3,000 rows, 2,500 requests, 500 reused from j'
+    >>> plan_line("summary", rows=3000, requests=2500, reused=500, journal=Path("j"), max_cost_usd=61)
+    'summary: 3,000 rows, 2,500 requests, 500 reused from j, max $61.00'
     """
-    kept = "replies are not kept (journal=False)" if journal is None else f"{reused:,} reused from {_short(journal)}"
-    return f"{output}: {_count(rows, 'row')}, {_count(requests, 'request')}, {kept}"
+    kept = "replies are not kept (journal=False)" if journal is None else f"{reused:,} reused from {short(journal)}"
+    parts = [f"{output}: {counted(rows, 'row')}", counted(requests, "request"), kept]
+    if max_cost_usd is not None and requests:
+        cost = dollars(max_cost_usd)
+        parts.append(f"max {cost}" if is_bounded else f"{cost} for the input, replies without limit (no max_tokens)")
+    return ", ".join(parts)
 
 
 def summary_line(
@@ -54,7 +79,7 @@ def summary_line(
     if failures:
         parts[-1] += " (" + ", ".join(f"{code} {count:,}" for code, count in failures.items()) + ")"
     if cost_usd is not None:
-        parts.append(f"${cost_usd:,.2f}")
+        parts.append(dollars(cost_usd))
     parts.append(f"{_rounded(seconds)} s" if seconds < 60 else f"{_rounded(seconds / 60)} min")
     if rows and seconds:
         parts.append(f"{_rounded(rows / seconds)} rows/s")
@@ -69,16 +94,39 @@ def total_cost(costs: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-def _rounded(number: float) -> str:
-    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"
+def dollars(usd: float) -> str:
+    """Return an amount of money as people write it; small ones keep two digits that say something.
+
+    Examples
+    --------
+    >>> dollars(1234.5), dollars(0.0), dollars(0.0021), dollars(2e-7)
+    ('$1,234.50', '$0.00', '$0.0021', 'under $0.0001')
+    """
+    if 0 < usd < 0.0001:
+        return "under $0.0001"
+    if 0 < usd < 0.095:
+        return f"${usd:.2g}"
+    return f"${usd:,.2f}"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(3000, "row")
+    ('1 row', '3,000 rows')
+    """
     return f"{number:,} {noun}" + ("s" if number != 1 else "")
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
+    """Return a path with the home directory as ``~``."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))
     except ValueError:
         return str(path)
+
+
+def _rounded(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}"

@@ -6,7 +6,7 @@ An operation turns a table into Requests, and Records into columns. It is frozen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -153,6 +153,12 @@ class ChatRequests:
         return self.body_fields.get("temperature") == 0
 
     @property
+    def output_limit(self) -> int | None:
+        """Most tokens of a reply, None when nothing limits it."""
+        limit = self.body_fields.get("max_tokens") or self.body_fields.get("max_completion_tokens")
+        return limit if isinstance(limit, int) else None
+
+    @property
     def own_columns(self) -> tuple[Column, ...]:
         """The columns beside status, error and details."""
         raise NotImplementedError
@@ -168,8 +174,7 @@ class ChatRequests:
         head = b'{"model":%b,"messages":' % msgspec.json.encode(self.model)
         rest = msgspec.json.encode(self.body_fields)
         tail = b"}" if rest == b"{}" else b"," + rest[1:]
-        limit = self.body_fields.get("max_tokens") or self.body_fields.get("max_completion_tokens")
-        limit = limit if isinstance(limit, int) else 0
+        limit = self.output_limit or 0
         samples = cell_texts(table[self.sample_by]) if self.sample_by else [""] * rows
         requests: list[Request | Skip] = []
         for messages, sample in zip(self.messages.encode(table, rows), samples, strict=True):
@@ -228,6 +233,13 @@ class ChatRequests:
         for name in self.details:
             values[f"{self.output}__{name}"] = _DETAIL_OF[name](self, record, completion)
         return values
+
+    def max_cost_usd(self, requests: Iterable[Request]) -> float | None:
+        """Return what requests cost if each reply is as long as it may be; of replies without limit only the input."""
+        if self.price_usd is None:
+            return None
+        limit = self.output_limit or 0
+        return sum((r.tokens - limit) * self.price_usd[0] + limit * self.price_usd[1] for r in requests) / 1e6
 
     def cost_usd(self, record: Record) -> float | None:
         """Return what a record cost; None without a price or a count."""
