@@ -45,6 +45,11 @@ class Batch:
         return self._ended.is_set()
 
     @property
+    def is_complete(self) -> bool:
+        """Whether every row has its outcome."""
+        return not self._missing
+
+    @property
     def done(self) -> int:
         """How many rows have their outcome."""
         return len(self._outcomes)

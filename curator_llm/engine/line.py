@@ -229,6 +229,8 @@ class Line:
             heappop(self._ready)
             flight.cost = cost
             started = flight
+            if self._ready and (held_by := self.allowance.filled_by):
+                self.counts[f"held by {held_by}"] += 1
             break
         if started is None and not self._ready and self._delayed:
             self._wake_in(self._delayed[0][0] - now)

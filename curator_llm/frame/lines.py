@@ -88,6 +88,30 @@ def summary_line(
     return f"{output}: " + " · ".join(parts)
 
 
+#: What the gate calls its resources, as users know them.
+_HOLDS = {
+    "permits": "max_concurrent_requests",
+    "requests_per_minute": "max_requests_per_minute",
+    "tokens_per_minute": "max_tokens_per_minute",
+    "throttling": "the server's throttling",
+}
+#: A limit that held up fewer starts than this share of all is not what a run waited for.
+_HELD_SHARE = 0.3
+
+
+def held_back_by(counts: Mapping[str, float]) -> str | None:
+    """Return what limited the speed, from an engine's counts; None when nothing did.
+
+    Examples
+    --------
+    >>> held_back_by({"sent": 100, "held by requests_per_minute": 80, "held by permits": 3})
+    'max_requests_per_minute'
+    """
+    holds = {name: counts.get(f"held by {name}", 0) for name in _HOLDS}
+    most = max(holds, key=lambda name: holds[name])
+    return _HOLDS[most] if holds[most] > _HELD_SHARE * counts.get("sent", 0) else None
+
+
 def total_cost(costs: Iterable[float | None]) -> float | None:
     """Return the sum, None when no cost is known."""
     known = [cost for cost in costs if cost is not None]

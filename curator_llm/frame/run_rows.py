@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -75,6 +75,16 @@ class Plan:
             if isinstance(request, Request) and request.key not in self.records
         ]
 
+    @property
+    def to_send(self) -> dict[bytes, Request]:
+        """What will be sent, by key: equal rows share a request."""
+        return {request.key: request for _, request in self.todo}
+
+    @property
+    def reused(self) -> int:
+        """How many rows the journal has a reply for."""
+        return sum(isinstance(request, Request) and request.key in self.records for request in self.requests)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -83,6 +93,16 @@ class Result:
     frame: pd.DataFrame
     answered: list[Record]
     seconds: float
+
+
+class Watch(Protocol):
+    """Told how a run goes."""
+
+    def planned(self, plan: Plan) -> None:
+        """Hear what will be asked, before anything is sent."""
+
+    def ended(self, result: Result) -> None:
+        """Hear how it ended, before too many failed rows become an error."""
 
 
 def plan_rows(frame: pd.DataFrame, spec: StageSpec, engine: Engine) -> Plan:
@@ -104,7 +124,7 @@ def run_rows(
     engine: Engine,
     *,
     wait: Callable[[Batch], object] = Batch.wait,
-    announce: Callable[[Plan], object] | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """Answer every row of a frame.
 
@@ -115,8 +135,8 @@ def run_rows(
     engine : Engine
     wait : callable
         Waits for the end of the batch; a cluster lets the next partition start meanwhile.
-    announce : callable, optional
-        Told the plan before anything is sent.
+    watch : Watch, optional
+        Told how it goes.
 
     Raises
     ------
@@ -127,8 +147,8 @@ def run_rows(
     """
     started = time.monotonic()
     plan = plan_rows(frame, spec, engine)
-    if announce is not None:
-        announce(plan)
+    if watch is not None:
+        watch.planned(plan)
     todo = plan.todo
     answered: dict[int, Record] = {}
     if todo:
@@ -148,6 +168,8 @@ def run_rows(
     values = spec.operation.read(outcomes)
     answers = attach(frame, spec.operation.columns, values)
     result = Result(answers, list(answered.values()), time.monotonic() - started)
+    if watch is not None:
+        watch.ended(result)
     _check_failures(spec, values)
     return result
 

@@ -12,18 +12,17 @@ import pandas as pd
 
 from curator_llm import config, runtime
 from curator_llm.errors import ConfigurationError
+from curator_llm.frame.at_once import run_at_once
 from curator_llm.frame.columns import attach, check_columns
-from curator_llm.frame.counts import Counts
-from curator_llm.frame.lines import plan_line, summary_line, total_cost
-from curator_llm.frame.run_rows import Plan, Result, StageSpec, plan_rows, run_rows
-from curator_llm.operations.base import ChatRequests, check_details
+from curator_llm.frame.run_rows import Plan, StageSpec, plan_rows
+from curator_llm.operations.base import check_details
 from curator_llm.operations.chat import Chat, choice_format
 from curator_llm.operations.reward import HELPSTEER_ATTRIBUTES, Reward
 from curator_llm.prompt.messages import ChatColumn, Messages, TemplatedMessages
 from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.generation import GenerationConfig
-from curator_llm.wire.exchange import Request
+from curator_llm.spec.prices import price_of
 
 FrameT = TypeVar("FrameT")
 
@@ -72,7 +71,7 @@ class Stage:
 
             if in_dask_task():
                 return cast("FrameT", run_partition(frame, self.spec, current_worker()).frame)
-        return cast("FrameT", self._at_once(frame))
+        return cast("FrameT", run_at_once(frame, self.spec, runtime.engine()))
 
     def meta(self, frame: Any) -> Any:
         """Return an empty pandas frame with the columns and dtypes that the stage gives for `frame`.
@@ -107,27 +106,6 @@ class Stage:
                 return expression
         msg = f"A stage takes a pandas or Dask DataFrame, not {type(frame).__name__}."
         raise ConfigurationError(msg)
-
-    def _at_once(self, frame: pd.DataFrame) -> pd.DataFrame:
-        result = run_rows(frame, self.spec, runtime.engine(), announce=self._announce)
-        print(self._summary(result), file=sys.stderr)  # noqa: T201  the line every run prints
-        return result.frame
-
-    def _announce(self, plan: Plan) -> None:
-        requests = [request for request in plan.requests if isinstance(request, Request)]
-        reused = sum(request.key in plan.records for request in requests)
-        asked = len({request.key for _, request in plan.todo})
-        line = plan_line(self.spec.output, rows=plan.rows, requests=asked, reused=reused, journal=plan.journal)
-        print(line, file=sys.stderr)  # noqa: T201  the line every run prints
-
-    def _summary(self, result: Result) -> str:
-        operation = cast("ChatRequests", self.spec.operation)
-        counts = Counts.of(result.frame, self.spec.output)
-        paid = {record.key: record for record in result.answered}
-        cost = total_cost(operation.cost_usd(record) for record in paid.values())
-        return summary_line(
-            self.spec.output, counts.statuses, seconds=result.seconds, failures=counts.failures, cost_usd=cost
-        )
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (type(self).__qualname__, repr(self.spec))
@@ -223,7 +201,7 @@ output='topic', reads=['text'])
             output=output,
             sample_by=sample_by,
             details=check_details(details),
-            price_usd=endpoint.price_usd,
+            price_usd=price_of(endpoint),
             choices=tuple(choices or ()),
         )
         self.spec = _spec(endpoint, operation, output, journal, on_error, fail_on_error, budget)
@@ -291,7 +269,7 @@ class QueryRewardModel(Stage):
             output=output,
             sample_by=sample_by,
             details=check_details(details),
-            price_usd=endpoint.price_usd,
+            price_usd=price_of(endpoint),
             attributes=tuple(attributes),
         )
         self.spec = _spec(endpoint, operation, output, journal, on_error, fail_on_error, budget)

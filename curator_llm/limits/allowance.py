@@ -62,6 +62,13 @@ class Allowance:
                 self._resources[name].take(amount)
         return wait_s
 
+    @property
+    def filled_by(self) -> str | None:
+        """What the next request will have to wait for until another one ends; None while there is room."""
+        if self.permits.free <= 0:
+            return PERMITS
+        return "throttling" if self.permits.in_flight + 1 > self.window.size else None
+
     def settle(self, cost: Cost, tokens_used: int | None) -> None:
         """Give the permit back and correct the estimate of tokens by what the server reported."""
         for name, amount in cost.items():
