@@ -20,6 +20,8 @@ from curator_llm.operations.base import Operation
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Record, Request, Skip
 
+#: What a row without a reply in the journal has, where nothing is sent.
+_NO_REPLY = Skip("not_attempted", "no_reply", "the journal has no reply for it")
 #: Operations whose shared rows were told of: once per process, not once per partition.
 _warned: set[str] = set()
 
@@ -172,6 +174,15 @@ def run_rows(
         watch.ended(result)
     _check_failures(spec, values)
     return result
+
+
+def replay_rows(frame: pd.DataFrame, spec: StageSpec, engine: Engine) -> pd.DataFrame:
+    """Return the frame with the answers the journal has; rows without one are ``not_attempted``. Sends nothing."""
+    plan = plan_rows(frame, spec, engine)
+    outcomes: list[Record | Skip] = [
+        request if isinstance(request, Skip) else plan.records.get(request.key, _NO_REPLY) for request in plan.requests
+    ]
+    return attach(frame, spec.operation.columns, spec.operation.read(outcomes))
 
 
 def _warn_of_sharing(spec: StageSpec, shared: int) -> None:

@@ -131,6 +131,8 @@ class ChatRequests:
         Suffixes of `DETAILS`.
     price_usd : (float, float), optional
         For a million input and output tokens.
+    draw : int, default 0
+        Another number makes other requests of the same rows: asked anew, whatever the journal has of earlier draws.
     """
 
     model: str
@@ -141,6 +143,7 @@ class ChatRequests:
     sample_by: str | None = None
     details: tuple[str, ...] = ()
     price_usd: tuple[float, float] | None = None
+    draw: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -176,6 +179,7 @@ class ChatRequests:
         tail = b"}" if rest == b"{}" else b"," + rest[1:]
         limit = self.output_limit or 0
         samples = cell_texts(table[self.sample_by]) if self.sample_by else [""] * rows
+        draw = f"\x1fdraw {self.draw}" if self.draw else ""  # nothing for the first one, which keeps its keys
         requests: list[Request | Skip] = []
         for messages, sample in zip(self.messages.encode(table, rows), samples, strict=True):
             if isinstance(messages, Skip):
@@ -185,7 +189,7 @@ class ChatRequests:
                 requests.append(sample)
                 continue
             body = head + messages + tail
-            key = row_key(self.identity, CHAT_PATH, "" if isinstance(sample, Skip) else sample, body)
+            key = row_key(self.identity, CHAT_PATH, ("" if isinstance(sample, Skip) else sample) + draw, body)
             requests.append(Request(key, CHAT_PATH, body, len(messages) // 4 + limit))
         return requests
 

@@ -128,3 +128,11 @@ def test_attributes_of_a_reward_model_do_not_change_the_key() -> None:
     five = QueryRewardModel(endpoint, messages="chat")
     one = QueryRewardModel(endpoint, messages="chat", attributes=["score"], output="quality", details=True)
     assert keys(five, ROW) == keys(one, ROW)
+
+
+def test_another_draw_asks_the_same_anew_and_the_first_one_keeps_its_keys() -> None:
+    stage = QueryModel(Endpoint(**ENDPOINT), **STAGE)
+    assert keys(stage.with_draw(0), ROW) == keys(stage, ROW)
+    assert len({keys(stage.with_draw(draw), ROW)[0] for draw in range(3)}) == 3
+    sampled = QueryModel(Endpoint(**ENDPOINT), **STAGE, sample_by="try").with_draw(1)
+    assert len(set(keys(sampled, ROW, {**ROW, "try": 2}))) == 2
