@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from curator_llm.cluster import import_hook
 from curator_llm.config import load_defaults
+from curator_llm.frame import accessor
 from curator_llm.frame.stages import QueryModel, QueryRewardModel
 from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
@@ -12,3 +14,5 @@ __version__ = "0.1.0"
 __all__ = ["Budget", "Endpoint", "GenerationConfig", "QueryModel", "QueryRewardModel"]
 
 load_defaults()
+accessor.register()
+import_hook.after("dask.dataframe", "curator_llm.cluster.accessor")

@@ -49,7 +49,7 @@ def summary_line(
     output: str,
     statuses: Mapping[str, int],
     *,
-    seconds: float,
+    seconds: float | None = None,
     failures: Mapping[str, int] | None = None,
     cost_usd: float | None = None,
     held_back_by: str | None = None,
@@ -61,7 +61,7 @@ def summary_line(
     output : str
     statuses : mapping of str to int
         Rows by status.
-    seconds : float
+    seconds : float, optional
         Wall time.
     failures : mapping of str to int, optional
         Failed and rejected rows by code.
@@ -80,7 +80,8 @@ def summary_line(
         parts[-1] += " (" + ", ".join(f"{code} {count:,}" for code, count in failures.items()) + ")"
     if cost_usd is not None:
         parts.append(dollars(cost_usd))
-    parts.append(f"{_rounded(seconds)} s" if seconds < 60 else f"{_rounded(seconds / 60)} min")
+    if seconds is not None:
+        parts.append(f"{_rounded(seconds)} s" if seconds < 60 else f"{_rounded(seconds / 60)} min")
     if rows and seconds:
         parts.append(f"{_rounded(rows / seconds)} rows/s")
     if held_back_by:

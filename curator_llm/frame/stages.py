@@ -14,14 +14,15 @@ from curator_llm import config, runtime
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.at_once import run_at_once
 from curator_llm.frame.columns import attach, check_columns
-from curator_llm.frame.run_rows import Plan, StageSpec, plan_rows
-from curator_llm.operations.base import check_details
+from curator_llm.frame.run_rows import Plan, StageSpec, plan_rows, replay_rows
+from curator_llm.operations.base import ChatRequests, check_details
 from curator_llm.operations.chat import Chat, choice_format
 from curator_llm.operations.reward import HELPSTEER_ATTRIBUTES, Reward
 from curator_llm.prompt.messages import ChatColumn, Messages, TemplatedMessages
 from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.generation import GenerationConfig
+from curator_llm.spec.html import html_table
 from curator_llm.spec.prices import price_of
 
 FrameT = TypeVar("FrameT")
@@ -89,12 +90,45 @@ class Stage:
         """Return what would be asked for a pandas frame; nothing is sent and no key is needed."""
         return plan_rows(frame, self.spec, runtime.engine())
 
+    def replay(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return a pandas frame with the answers the journal has; rows without one are ``not_attempted``."""
+        worker = None
+        if "distributed" in sys.modules:
+            from curator_llm.cluster.task import current_worker
+
+            worker = current_worker()
+        return replay_rows(frame, self.spec, runtime.engine(worker))
+
     def with_run(self, *, run: str | None, journal: str | bool) -> Stage:
-        """Return this stage as part of a run, its replies kept in the run's journal."""
+        """Return this stage as part of a run: replies kept in the run's journal, failures counted over all its rows."""
+        return self._changed(run=run, journal=journal, fail_on_error=None)
+
+    def with_draw(self, draw: int) -> Stage:
+        """Return this stage with other requests for the same rows, so that they are asked anew."""
+        operation = cast("ChatRequests", self.spec.operation)
+        return self._changed(operation=dataclasses.replace(operation, draw=draw))
+
+    def for_preview(self, details: Sequence[str]) -> Stage:
+        """Return this stage with further `details`, and failed rows shown rather than raised."""
+        operation = cast("ChatRequests", self.spec.operation)
+        operation = dataclasses.replace(operation, details=check_details([*operation.details, *details]))
+        return self._changed(operation=operation, on_error="column", fail_on_error=None)
+
+    def _changed(self, **values: Any) -> Stage:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
-        copy.spec = dataclasses.replace(self.spec, run=run, journal=journal)
+        copy.spec = dataclasses.replace(self.spec, **values)
         return copy
+
+    def _repr_html_(self) -> str:
+        """Return what the stage asks, for notebooks."""
+        spec = self.spec
+        operation = cast("ChatRequests", spec.operation)
+        shown: list[tuple[object, ...]] = [("endpoint", repr(spec.endpoint)), ("reads", ", ".join(operation.inputs))]
+        shown += [("asks", operation.messages.shown), *operation.body_fields.items()]
+        shown.append(("adds", ", ".join(name for name, _ in operation.columns)))
+        shown.append(("replies kept in", spec.journal_directory() or "nothing (journal=False)"))
+        return html_table(f"{type(self).__name__} {spec.output!r}", shown)
 
     @staticmethod
     def _dask_room(frame: object) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,15 +12,15 @@ import pandas as pd
 
 from curator_llm import runtime
 from curator_llm.frame.lines import plan_line
+from curator_llm.frame.rendering import request_text
 from curator_llm.frame.run_rows import Plan
 from curator_llm.frame.stages import Stage
 from curator_llm.job.check import CheckedJob, depends_on
 from curator_llm.job.filters import Filter
 from curator_llm.wire.exchange import Request
 
-#: How many requests are shown, and how much of each text.
+#: How many requests are shown.
 _SHOWN = 3
-_SHOWN_CHARACTERS = 600
 
 
 def dry_run(checked: CheckedJob, say: Callable[[str], object]) -> None:
@@ -107,26 +106,4 @@ class _StageCount:
             say(f"  {count:,} rows would be {status} without a request")
         for number, body in enumerate(self._first, 1):
             say(f"  request {number}:")
-            say(textwrap.indent(render(body), "    "))
-
-
-def render(body: bytes) -> str:
-    """Return a request as text: its messages, then everything else; long texts are cut.
-
-    Examples
-    --------
-    >>> print(render(b'{"model":"m","messages":[{"role":"user","content":"Hi"}],"max_tokens":8}'))
-    user: Hi
-    (model m, max_tokens 8)
-    """
-    said = json.loads(body)
-    lines = [f"{message.get('role')}: {_cut(message.get('content'))}" for message in said.pop("messages")]
-    lines.append("(" + ", ".join(f"{name} {_cut(value)}" for name, value in said.items()) + ")")
-    return "\n".join(lines)
-
-
-def _cut(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if len(text) <= _SHOWN_CHARACTERS:
-        return text
-    return f"{text[:_SHOWN_CHARACTERS]}… ({len(text):,} characters)"
+            say(textwrap.indent(request_text(body), "    "))

@@ -27,6 +27,10 @@ class Messages(Protocol):
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
 
+    @property
+    def shown(self) -> str:
+        """What is asked, for people."""
+
     def encode(self, table: Table, rows: int) -> list[bytes | Skip]:
         """Return each row's ``messages`` array as JSON, or why there is none."""
 
@@ -73,6 +77,11 @@ class TemplatedMessages:
     def columns(self) -> tuple[str, ...]:
         """The columns the templates name."""
         return tuple(dict.fromkeys(name for template in self.templates for name in template.columns))
+
+    @property
+    def shown(self) -> str:
+        """The templates."""
+        return "\n".join(f"{role}: {template.text}" for role, template in zip(self.roles, self.templates, strict=True))
 
     def encode(self, table: Table, rows: int) -> list[bytes | Skip]:
         """Render and encode; a row with a null or unusable cell becomes a Skip."""
@@ -128,6 +137,11 @@ class ChatColumn:
     def columns(self) -> tuple[str, ...]:
         """The chat column."""
         return (self.column,)
+
+    @property
+    def shown(self) -> str:
+        """The column, and what stands before each chat."""
+        return f"the chats of column {self.column!r}" + (f", after system: {self.system}" if self.system else "")
 
     def encode(self, table: Table, rows: int) -> list[bytes | Skip]:
         """Check and encode each chat."""

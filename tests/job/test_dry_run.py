@@ -7,7 +7,8 @@ import json
 import pandas as pd
 
 from curator_llm.job.check import check_job
-from curator_llm.job.dry_run import dry_run, render
+from curator_llm.frame.rendering import request_text
+from curator_llm.job.dry_run import dry_run
 
 
 def dry(kit, **changes) -> list[str]:
@@ -56,6 +57,6 @@ def test_equal_requests_of_different_pieces_count_once(kit, monkeypatch):
 
 def test_long_texts_are_cut_with_their_length():
     body = json.dumps({"messages": [{"role": "user", "content": "x" * 5000}], "temperature": 0}).encode()
-    assert "… (5,000 characters)" in render(body)
-    assert len(render(body)) < 1000
-    assert "(temperature 0)" in render(body)
+    assert "… (5,000 characters)" in request_text(body)
+    assert len(request_text(body)) < 1000
+    assert "(temperature 0)" in request_text(body)
