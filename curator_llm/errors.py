@@ -11,6 +11,7 @@
     │ ├ AuthenticationError               the key was refused (401, 403)
     │ ├ ModelNotFoundError                the server does not know the model or the path (404)
     │ ├ QuotaExceededError                the account has no money left
+    │ ├ RequestRefusedError               the server refuses what stands in every request (a schema, say)
     │ ├ EndpointUnreachableError          no server answered, or it cannot be trusted (refused, DNS, TLS, redirect)
     │ ├ JournalError                      replies cannot be stored
     │ └ EngineError                       the engine of this process ended
@@ -70,6 +71,10 @@ class ModelNotFoundError(RunError):
 
 class QuotaExceededError(RunError):
     """The account behind the key has no quota left (``insufficient_quota``): waiting does not help."""
+
+
+class RequestRefusedError(RunError):
+    """The server refuses what stands in every request: a ``response_format`` or its schema (400, 422)."""
 
 
 class EndpointUnreachableError(RunError):
