@@ -7,6 +7,7 @@ from curator_llm.errors import (
     EndpointUnreachableError,
     ModelNotFoundError,
     QuotaExceededError,
+    RequestRefusedError,
     RunError,
 )
 from curator_llm.spec.endpoint import Endpoint
@@ -34,6 +35,11 @@ def stop_error(verdict: Verdict, endpoint: Endpoint, unreachable_after_s: float)
         case "quota":
             return QuotaExceededError(
                 f"The account of {key or 'no key'} at {where} has no quota left: top it up. {said}"
+            )
+        case "request_refused":
+            return RequestRefusedError(
+                f"{where} refuses the response_format, which stands in every request (`choices` ask with one, too). "
+                f"Change the schema to what {endpoint.model!r} takes there, or ask for the form in the prompt. {said}"
             )
         case "redirect":
             return EndpointUnreachableError(
