@@ -14,6 +14,7 @@
     │ ├ RequestRefusedError               the server refuses what stands in every request (a schema, say)
     │ ├ EndpointUnreachableError          no server answered, or it cannot be trusted (refused, DNS, TLS, redirect)
     │ ├ JournalError                      replies cannot be stored
+    │ ├ RunTakenOverError                 another process works in the run directory now
     │ └ EngineError                       the engine of this process ended
     └ RowsFailedError                     more rows failed than the stage allows
 
@@ -83,6 +84,10 @@ class EndpointUnreachableError(RunError):
 
 class JournalError(RunError):
     """Replies cannot be stored, so none may be paid for."""
+
+
+class RunTakenOverError(RunError):
+    """Another process has taken over the run directory, and goes on there."""
 
 
 class EngineError(RunError):

@@ -23,6 +23,7 @@ def test_what_cannot_be_built_is_a_value_error(kind: type[errors.CuratorLLMError
         errors.QuotaExceededError,
         errors.EndpointUnreachableError,
         errors.JournalError,
+        errors.RunTakenOverError,
         errors.EngineError,
     ],
 )
