@@ -19,6 +19,7 @@ from curator_llm.job.bill import marks, read_bills, run_name
 from curator_llm.job.check import CheckedJob, check_job, make_local_server
 from curator_llm.job.filters import Filter
 from curator_llm.job.job_file import Job, LocalModel
+from curator_llm.job.output_place import LocalPlace
 from curator_llm.job.outputs import join_lines, make_output, remove_strays
 from curator_llm.job.pipeline import Step, answer_piece, build_steps
 from curator_llm.job.places import Place
@@ -55,14 +56,15 @@ def run_job(job: Job, *, say: Say, processes: bool = True, progress_interval_s: 
     """
     checked = check_job(job)
     directory = RunDirectory(job.run_dir)
-    output = job.output.path
+    place = LocalPlace(job.output.path, directory)
     with directory.held():
-        directory.check_output(output)
-        run = directory.begin(job.text, output)
+        place.check()
+        run = directory.begin(job.text)
+        place.clear()
         before = marks(directory.journal)
         tally = Tally(checked.stages)
         started = time.monotonic()
-        execution = _Execution(checked, directory, run, tally, say, processes, progress_interval_s)
+        execution = _Execution(checked, directory, place, run, tally, say, processes, progress_interval_s)
         ending = _ending_of(execution, say)
         seconds = time.monotonic() - started
         with contextlib.suppress(OSError):
@@ -70,10 +72,10 @@ def run_job(job: Job, *, say: Say, processes: bool = True, progress_interval_s: 
         for line in tally.lines() if tally.rows_in else ():
             say(line)
         if ending.exit_code:
-            directory.discard(output)
+            place.discard()
         report = make_report(checked, directory, run, tally, ending, seconds)
         directory.finish(report, success=not ending.exit_code)
-        _say_ending(ending, tally, directory, output, say)
+        _say_ending(ending, tally, directory, place.output, say)
     return ending
 
 
@@ -84,6 +86,7 @@ class _Execution:
         self,
         checked: CheckedJob,
         directory: RunDirectory,
+        place: LocalPlace,
         run: str,
         tally: Tally,
         say: Say,
@@ -92,6 +95,7 @@ class _Execution:
     ) -> None:
         self._checked = checked
         self._directory = directory
+        self._place = place
         self._run = run
         self._tally = tally
         self._say = say
@@ -100,7 +104,7 @@ class _Execution:
 
     def __call__(self) -> None:
         job = self._checked.job
-        partial = self._directory.partial(job.output.path)
+        partial = self._place.partial
         partial.mkdir(parents=True)
         with contextlib.ExitStack() as stack:
             endpoints = {name: self._started(name, endpoint, stack) for name, endpoint in job.endpoints.items()}
@@ -133,7 +137,7 @@ class _Execution:
                 rows = f"up to {self._checked.source.rows:,} rows"
                 continue
             endpoint = step.spec.endpoint
-            where = f"{endpoint.model} at {endpoint.origins[0]}"
+            where = f"{endpoint.model} at {endpoint.address}"
             self._say(f"{step.spec.output}: {rows}, {where}, replies kept in {self._directory.journal}")
 
     def _answer(self, client: Client, steps: tuple[Step, ...], partial: Path) -> int:
@@ -169,10 +173,10 @@ class _Execution:
         if output.format == "jsonl" and output.path.suffix == ".jsonl":
             whole = partial / "whole"
             join_lines(partial, whole)
-            self._directory.put_in_place(whole, output.path)
-            self._directory.discard(output.path)
+            self._place.put_in_place(whole)
+            self._place.discard()
         else:
-            self._directory.put_in_place(partial, output.path)
+            self._place.put_in_place(partial)
 
 
 def _ending_of(execution: Callable[[], None], say: Say) -> Ending:

@@ -1,4 +1,4 @@
-"""The directory of a run: its manifest, journal and report, and the right to replace the output it wrote.
+"""The directory of a run: its manifest, journal and report.
 
 ::
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
@@ -69,67 +68,15 @@ class RunDirectory:
             file.flush()
             yield
 
-    def check_output(self, output: Path) -> None:
-        """Check that the output's path is free, or holds what this run wrote there earlier.
-
-        Raises
-        ------
-        ConfigurationError
-            When it holds anything else, or is a directory around the run's own.
-        """
-        if output == self.path or output in self.path.parents:
-            msg = f"The output {output} is the run directory or holds it, and would replace it: name another path."
-            raise ConfigurationError(msg)
-        if output.exists() and self._read().get("written", {}).get(str(output)) != _inode(output):
-            msg = (
-                f"The output {output} exists, and the run in {self.path} did not write it: move it away, or name "
-                "another output. Nothing was changed."
-            )
-            raise ConfigurationError(msg)
-
-    def begin(self, job_text: str, output: Path) -> str:
-        """Write the manifest, clear what earlier executions left, and return the name of the run, the same for all."""
-        manifest = self._read()
+    def begin(self, job_text: str) -> str:
+        """Write the manifest; return the name of the run, the same for all its executions."""
+        manifest = self.manifest()
         run = manifest.setdefault("run", f"{self.path.name}-{uuid.uuid4().hex[:8]}")
         manifest.setdefault("created_at", datetime.now(UTC).isoformat(timespec="seconds"))
         manifest |= {"version": 1, "package_version": __version__, "job": job_text}
-        before = _beside(output, "replaced", run)
-        if before.exists() and not output.exists():  # killed between the two renames
-            manifest["written"][str(output)] = _inode(before)
-            before.rename(output)
         self._success.unlink(missing_ok=True)
-        write_json(self._manifest, manifest)
-        _remove(before)
-        _remove(self.partial(output))
+        self.write_manifest(manifest)
         return str(run)
-
-    def partial(self, output: Path) -> Path:
-        """Return where the output is written until it is whole."""
-        return _beside(output, "partial", self._read()["run"])
-
-    def put_in_place(self, whole: Path, output: Path) -> None:
-        """Move what was written to its place, at once; what this run wrote there earlier goes.
-
-        Parameters
-        ----------
-        whole : Path
-            File or directory, on the file system of `output`.
-        output : Path
-        """
-        self.check_output(output)  # it may have come up while the job ran
-        manifest = self._read()
-        before = _beside(output, "replaced", manifest["run"])
-        manifest["written"] = {**manifest.get("written", {}), str(output): _inode(whole)}
-        if output.exists():
-            output.rename(before)
-        write_json(self._manifest, manifest)
-        whole.rename(output)
-        _remove(before)
-
-    def discard(self, output: Path) -> None:
-        """Remove what is not whole."""
-        with contextlib.suppress(OSError):
-            _remove(self.partial(output))
 
     def finish(self, report: Mapping[str, Any], *, success: bool) -> None:
         """Write the report, and the mark of success behind it."""
@@ -137,7 +84,14 @@ class RunDirectory:
         if success:
             write_json(self._success, {"run": report["run"], "ended_at": report["ended_at"]})
 
-    def _read(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
+        """Return what is known of the run; empty before it began.
+
+        Raises
+        ------
+        ConfigurationError
+            When the file cannot be read.
+        """
         try:
             manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -149,6 +103,10 @@ class RunDirectory:
             raise ConfigurationError(msg)
         return manifest
 
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replace what is known of the run."""
+        write_json(self._manifest, manifest)
+
 
 def write_json(file: Path, value: Mapping[str, Any]) -> None:
     """Write a file that is there whole or not at all."""
@@ -159,22 +117,6 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
         text.flush()
         os.fsync(text.fileno())
     new.replace(file)
-
-
-def _beside(output: Path, what: str, run: str) -> Path:
-    return output.with_name(f"{output.name}.{what}-{run}")
-
-
-def _inode(path: Path) -> int:
-    """Return what a file or directory keeps when it is renamed."""
-    return path.stat().st_ino
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _lock(file: int) -> bool:
