@@ -16,6 +16,7 @@ from curator_llm.errors import ConfigurationError
 from curator_llm.prompt.cells import NULL_INPUT, cell_texts
 from curator_llm.prompt.messages import Messages, Table
 from curator_llm.spec.nearest import nearest
+from curator_llm.wire.answers import answer_in
 from curator_llm.wire.envelopes import Completion, parse_completion, parse_error
 from curator_llm.wire.exchange import Record, Request, Skip, Status
 from curator_llm.wire.verdicts import Verdict, answered, malformed
@@ -51,6 +52,10 @@ class Operation(Protocol):
     @property
     def id(self) -> str:
         """Name and version, for example ``chat/1``."""
+
+    @property
+    def client_method(self) -> str:
+        """The method of an `LLMClient` that asks this."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -268,10 +273,8 @@ def final_verdict(completion: Completion, status: Status, code: str | None, text
 
 
 def reasoning_of(completion: Completion) -> str | None:
-    """Return the reasoning a server keeps beside the content, under either of its two names."""
-    message = completion.choices[0].message
-    text = message and (message.reasoning_content or message.reasoning)
-    return text if isinstance(text, str) else None
+    """Return the reasoning of the first choice, kept apart by the server or found in front of the answer."""
+    return answer_in(completion.choices[0].message).reasoning
 
 
 def _cached_tokens(completion: Completion | None) -> int | None:

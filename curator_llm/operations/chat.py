@@ -1,4 +1,4 @@
-"""Ask a chat model: the reply's text, or one of a few choices."""
+"""Ask a chat model: the reply's text, one of a few choices, or JSON of the form that was asked for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import msgspec
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.operations.base import TEXT, ChatRequests, Column, Outcome, final_verdict
+from curator_llm.operations.structured import JsonForm
+from curator_llm.prompt.messages import Table
 from curator_llm.prompt.templates import is_utf8
-from curator_llm.wire.envelopes import Choice, Completion, clean_text, one_line
-from curator_llm.wire.exchange import Status
+from curator_llm.wire.answers import answer_in
+from curator_llm.wire.envelopes import Choice, Completion, one_line
+from curator_llm.wire.exchange import Request, Skip, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +25,29 @@ class Chat(ChatRequests):
     Parameters
     ----------
     choices : tuple of str
-        When given, the reply must be one of them.
+        When given, the reply must be one of them. Else a ``response_format`` among the fields of the body says whether
+        it must be JSON, and of which schema.
+
+    Raises
+    ------
+    ConfigurationError
+        For a schema that is not valid.
     """
 
     choices: tuple[str, ...] = ()
+    form: JsonForm | None = field(default=None, init=False, repr=False)
     id: str = field(default="chat/1", init=False)
+    client_method: str = field(default="query_model", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        form = None if self.choices else JsonForm.of(self.body_fields.get("response_format"))
+        object.__setattr__(self, "form", form)
+
+    def requests(self, table: Table, rows: int) -> list[Request | Skip]:
+        """Encode the bodies of `rows` rows; before anything is paid for, see that replies can be checked here."""
+        if self.form is not None:
+            self.form.prepare()
+        return super().requests(table, rows)
 
     @property
     def own_columns(self) -> tuple[Column, ...]:
@@ -43,6 +64,10 @@ class Chat(ChatRequests):
             if text is None:
                 status, code = "invalid", "truncated_choice" if cut else "not_a_choice"
                 why = f"{said[:80]!r} is none of the choices" + ("; raise max_tokens" if cut else "")
+        elif self.form is not None and status == "ok":
+            reading = self.form.read(text or "")
+            text, code, why = reading.text, reading.code, reading.why
+            status = "ok" if code is None else "invalid"
         return Outcome(final_verdict(completion, status, code, why), {"": text})
 
     def _match(self, text: str, *, cut: bool) -> str | None:
@@ -83,11 +108,8 @@ def choice_format(choices: Sequence[str]) -> dict[str, Any]:
 def _read_choice(choice: Choice) -> tuple[Status, str | None, str | None, str | None]:
     """Return status, code, error text and text of a choice."""
     message = choice.message
-    content = message.content if message else None
-    if isinstance(content, list):  # content parts, as some servers send them
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(text for text in texts if isinstance(text, str))
-    text = clean_text(content) if isinstance(content, str) and content else None
+    answer = answer_in(message)
+    text = answer.text
     if message and isinstance(message.refusal, str) and message.refusal:
         return "refused", "refusal", one_line(message.refusal), None
     if choice.finish_reason == "content_filter":
@@ -98,6 +120,8 @@ def _read_choice(choice: Choice) -> tuple[Status, str | None, str | None, str | 
         return "ok", None, None, text
     if message and message.tool_calls:
         return "empty", "tool_calls_only", "the model called a tool instead of answering", None
+    if answer.reasoning is not None:
+        return "empty", "only_reasoning", "the reply is reasoning without an answer", None
     return "empty", "no_content", "the reply has no text", None
 
 

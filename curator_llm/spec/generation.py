@@ -10,6 +10,7 @@ from typing import Any
 from curator_llm.errors import ConfigurationError
 from curator_llm.spec.checks import check_json, checked_extra_body, is_count, is_number
 from curator_llm.spec.nearest import nearest
+from curator_llm.spec.response_format import response_format_of
 
 
 def _is_whole(value: object) -> bool:
@@ -33,7 +34,7 @@ _FORMS: dict[str, tuple[Callable[[object], bool], str]] = {
     "frequency_penalty": (is_number, "a number"),
     "logprobs": (lambda value: isinstance(value, bool), "true or false"),
     "reasoning_effort": (lambda value: isinstance(value, str), "a text"),
-    "response_format": (lambda value: isinstance(value, dict), "a dict"),
+    "response_format": (lambda value: isinstance(value, dict), "a dict"),  # by then it is one, whatever was given
 }
 
 
@@ -50,15 +51,18 @@ class GenerationConfig:
     stop : str or list of str, optional
     logprobs : bool, optional
     reasoning_effort : str, optional
-    response_format : mapping, optional
-        For example ``{"type": "json_schema", "json_schema": {...}}``.
+    response_format : mapping or pydantic model class, optional
+        As the API takes it (``{"type": "json_schema", "json_schema": {...}}``), a JSON schema, or a class derived from
+        pydantic's BaseModel: the latter two are wrapped as a strict ``json_schema``. Replies are checked against it
+        (needs the extra ``schema``) and kept as JSON text.
     extra_body : mapping, optional
         Further fields of the body, for servers that know more (vLLM, SGLang, NIM).
 
     Raises
     ------
     ConfigurationError
-        When a value is of another kind, or `extra_body` sets what has a parameter or is the stage's own.
+        When a value is of another kind, or `extra_body` sets what has a parameter or is the stage's own; for a
+        `response_format` that is no valid JSON schema, refers to what is not in it, or is called strict and is not.
 
     Notes
     -----
@@ -81,10 +85,12 @@ class GenerationConfig:
     frequency_penalty: float | None = None
     logprobs: bool | None = None
     reasoning_effort: str | None = None
-    response_format: Mapping[str, Any] | None = None
+    response_format: Mapping[str, Any] | type[Any] | None = None
     extra_body: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.response_format is not None:
+            object.__setattr__(self, "response_format", response_format_of(self.response_format))
         for name, (fits, form) in _FORMS.items():
             value = getattr(self, name)
             if value is not None and not fits(value):

@@ -4,12 +4,13 @@
 final                 the row has its outcome
 throttled             come back later: 429, 503, 529; costs no attempt
 transient             another attempt may work: 408, 409, 425, other 5xx, faults of the network, malformed bodies
-run                   no row can work: key, model or path, quota, redirect, certificate
+run                   no row can work: key, model or path, quota, a schema the server refuses, redirect, certificate
 ====================  ==========================================================================================
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -25,6 +26,22 @@ _THROTTLED = {429: "rate_limited", 503: "overloaded", 529: "overloaded"}
 _TRANSIENT_4XX = frozenset({408, 409, 425})
 _REFUSED = {401: "authentication", 403: "authentication", 407: "authentication", 402: "quota"}
 _NOT_FOUND = frozenset({404, 405, 410})  # no such path, no such method on it, no such model any more
+#: How servers say that it is the schema they refuse: OpenAI, DeepSeek; vLLM and its back ends; llama.cpp; FastAPI.
+_SCHEMA_REFUSED = re.compile(
+    r"invalid schema for response_format|'response_format' of type|this response_format"
+    r"|(features|keys|keywords) (not |un)supported by|(^|: )grammar error:|invalid (json )?grammar specification"
+    r"|fail(ed|ure) to \w+ [^.:]{0,30}\b(grammar|json.?schema)|json schema conversion failed"
+    r"|(guided.decoding|structured.outputs?)\b[^.:]{0,60}\b(not|unsupported|only|invalid|fail)"
+    r"|\bloc\W+body\W+(response_format|guided_|structured_outputs)",
+    re.IGNORECASE,
+)
+_UNKNOWN_FIELD = re.compile(
+    r"extra_forbidden\W+loc\W+body\W+max_completion_tokens\b"
+    r"|(unrecognized|unknown|unexpected|unsupported)[\w ]{0,40}\W+max_completion_tokens\b",
+    re.IGNORECASE,
+)
+#: A message that repeats the request proves nothing: the words may be a row's.
+_ECHO = re.compile(r"\W(messages|input|content|prompt)['\"]\s*:", re.IGNORECASE)
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
@@ -117,6 +134,8 @@ def _judge_error(reply: Reply, error: ErrorBody) -> Verdict:
         return Verdict("transient", status="rejected", code="bad_request", text=text)
     if error.code == "content_filter" or "content_filter" in error.type:
         return Verdict("final", status="filtered", code="content_filter", text=text)
+    if refuses_schema(http, error):
+        return Verdict("run", code="request_refused", text=text)
     return Verdict("final", status="rejected", code=_rejection(http, error), text=text)
 
 
@@ -128,9 +147,26 @@ def _rejection(http: int, error: ErrorBody) -> str:
         return "too_large"
     if asks_for_max_completion_tokens(http, error):
         return "max_tokens_renamed"
+    if refuses_max_completion_tokens(http, error):
+        return "max_completion_tokens_renamed"
     return "bad_request"
+
+
+def refuses_schema(http: int, error: ErrorBody) -> bool:
+    """Tell whether a server refused the ``response_format``, which every row sends alike, and not this row."""
+    if http not in {400, 422} or error.param.startswith("messages") or "contain the word 'json'" in error.message:
+        return False  # "'messages' must contain the word 'json'" is about the row
+    if error.param.startswith("response_format") or error.code == "invalid_json_schema":
+        return True
+    echo = _ECHO.search(error.message)
+    return _SCHEMA_REFUSED.search(error.message[: echo.start()] if echo else error.message) is not None
 
 
 def asks_for_max_completion_tokens(http: int, error: ErrorBody) -> bool:
     """Tell whether a server refused ``max_tokens`` in favour of ``max_completion_tokens``."""
     return http == 400 and "max_completion_tokens" in error.message and "max_tokens" in f"{error.param} {error.message}"
+
+
+def refuses_max_completion_tokens(http: int, error: ErrorBody) -> bool:
+    """Tell whether a server knows ``max_tokens`` alone (Mistral, older vLLM and Azure)."""
+    return http in {400, 422} and _UNKNOWN_FIELD.search(error.message) is not None

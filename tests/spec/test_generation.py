@@ -48,8 +48,10 @@ def test_further_fields_follow_in_the_order_of_their_names() -> None:
 
 
 def test_the_order_inside_a_value_is_kept_as_a_schema_means_it() -> None:
-    schema = {"type": "object", "properties": {"zeta": {}, "alpha": {}}}
-    kept = GenerationConfig(response_format=schema).body_fields()["response_format"]
+    schema = {"properties": {"zeta": {}, "alpha": {}}, "type": "object"}
+    asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    kept = GenerationConfig(response_format=asked).body_fields()["response_format"]["json_schema"]["schema"]
+    assert list(kept) == ["properties", "type"]
     assert list(kept["properties"]) == ["zeta", "alpha"]
 
 
