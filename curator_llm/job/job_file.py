@@ -9,6 +9,7 @@
     endpoints: {gpt: {model: gpt-4.1-mini, max_requests_per_minute: 10000}}      # or {local: smollm2}
     stages:
       - query_model: {endpoint: gpt, prompt: "Topic: {text}", output: topic, generation: {max_tokens: 8}}
+                                               # or prompt_file: prompts/topic.txt
       - filter: {column: topic__status, in: [ok]}
     cluster: {n_workers: 4}                    # or {scheduler: "tcp://10.0.0.1:8786"}
 """
@@ -16,26 +17,27 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
 from dask.utils import parse_bytes
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.frame.stages import QueryModel, QueryRewardModel, Stage
+from curator_llm.frame.stages import Stage
 from curator_llm.job.filters import Filter
+from curator_llm.job.job_yaml import parse_yaml, yaml_text
+from curator_llm.job.overrides import with_settings
 from curator_llm.job.places import Place
+from curator_llm.job.prompt_files import with_prompts
+from curator_llm.job.stage_kinds import STAGES, output_of, parameters
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.nearest import nearest
 
 Format = Literal["parquet", "jsonl"]
 
 _FORMATS = ("parquet", "jsonl")
-_STAGES: dict[str, type[Stage]] = {"query_model": QueryModel, "query_reward_model": QueryRewardModel}
 _LOCAL_OPTIONS = ("slots", "context_tokens", "threads")
 
 
@@ -100,6 +102,29 @@ class Query:
     arguments: Mapping[str, Any]
     place: Place
 
+    @property
+    def output(self) -> str:
+        """The name of its output column, which is its own."""
+        return output_of(self.kind, self.arguments)
+
+    def changed(self, settings: Sequence[str], endpoints: Mapping[str, object]) -> Query:
+        """Return this stage with other arguments.
+
+        Parameters
+        ----------
+        settings : sequence of str
+            Paths within the stage: ``generation.max_tokens=2000``.
+        endpoints : mapping
+            Those of the job.
+
+        Raises
+        ------
+        JobFileError
+            When they are no arguments of the stage.
+        """
+        given = with_settings({"endpoint": self.endpoint, **self.arguments}, settings)
+        return _query(self.kind, with_prompts(given, self.place), self.place, endpoints)
+
     def build(self, endpoint: Endpoint) -> Stage:
         """Make the stage.
 
@@ -108,7 +133,7 @@ class Query:
         JobFileError
             When it cannot be made.
         """
-        make = cast("Any", _STAGES[self.kind])
+        make = cast("Any", STAGES[self.kind])
         try:
             return cast("Stage", make(endpoint, **self.arguments))
         except (ConfigurationError, TypeError, ValueError, AttributeError) as error:
@@ -143,13 +168,17 @@ class Job:
     file : str
         As it was given.
     text : str
-        What it says.
+        What it says, with what was set from outside and the texts of prompt files.
     run_dir : Path
     input, output : Data
     endpoints : mapping of str to Endpoint or LocalModel
     steps : tuple of Query or Filter
         In their order.
     cluster : ClusterSpec
+    settings : tuple of str
+        What was set from outside.
+    limit : int, optional
+        How many rows are read, from the first on.
     """
 
     file: str
@@ -160,15 +189,19 @@ class Job:
     endpoints: Mapping[str, Endpoint | LocalModel]
     steps: tuple[Query | Filter, ...]
     cluster: ClusterSpec
+    settings: tuple[str, ...] = ()
+    limit: int | None = None
 
 
-def load_job(file: str | Path) -> Job:
+def load_job(file: str | Path, settings: Sequence[str] = ()) -> Job:
     """Read a job file.
 
     Parameters
     ----------
     file : str or Path
         Relative paths in it are relative to the current directory.
+    settings : sequence of str
+        Values to change, ``endpoints.gpt.max_attempts=3``; see `curator_llm.job.overrides`.
 
     Raises
     ------
@@ -182,11 +215,15 @@ def load_job(file: str | Path) -> Job:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         msg = f"cannot be read: {reason}."
         raise place.error(msg) from None
-    given = place.mapping(
-        _parse(text, place),
-        ["version", "run_dir", "input", "output", "endpoints", "stages", "budget", "cluster"],
-        required=["version", "run_dir", "input", "output", "endpoints", "stages"],
-    )
+    return read_job(text, place, settings)
+
+
+def read_job(text: str, place: Place, settings: Sequence[str] = ()) -> Job:
+    """Read the text of a job file; `place` says where it stands. See `load_job`."""
+    said = parse_yaml(text, place)
+    known = ["version", "run_dir", "input", "output", "endpoints", "stages", "budget", "cluster"]
+    whole = _with_prompts(with_settings(said, settings), place) if isinstance(said, dict) else said
+    given = place.mapping(whole, known, required=[name for name in known if name not in {"budget", "cluster"}])
     if given["version"] != 1:
         msg = f"is {given['version']!r}: this release reads version 1."
         raise (place / "version").error(msg)
@@ -195,42 +232,29 @@ def load_job(file: str | Path) -> Job:
         raise (place / "budget").error(msg)
     endpoints = _endpoints(given["endpoints"], place / "endpoints")
     return Job(
-        file=str(file),
-        text=text,
+        file=place.file,
+        text=text if whole == said else yaml_text(whole),
         run_dir=_path(given["run_dir"], place / "run_dir", "runs/topics"),
         input=_data(given["input"], place / "input", ["columns"]),
         output=_data(given["output"], place / "output", []),
         endpoints=endpoints,
         steps=_steps(given["stages"], place / "stages", endpoints),
         cluster=_cluster(given.get("cluster") or {}, place / "cluster"),
+        settings=tuple(settings),
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without code, that refuses a key that is given twice: the first one would be lost in silence."""
-
-
-def _no_twins(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    for name in names:
-        if names.count(name) > 1:
-            raise yaml.MarkedYAMLError(problem=f"the key {name!r} is given twice", problem_mark=node.start_mark)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_twins)
-
-
-def _parse(text: str, place: Place) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
-        msg = f"no YAML{where}: {problem}. Texts with `: ` or braces go in quotes."
-        raise place.error(msg) from None
+def _with_prompts(given: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Return what a job file says, with the texts of its prompt files."""
+    if not isinstance(given.get("stages"), list):
+        return given
+    stages = [
+        {kind: with_prompts(said, (place / "stages")[index] / kind) for kind, said in step.items()}
+        if isinstance(step, dict)
+        else step
+        for index, step in enumerate(given["stages"])
+    ]
+    return {**given, "stages": stages}
 
 
 def _path(value: Any, place: Place, example: str) -> Path:
@@ -278,11 +302,10 @@ def _steps(value: Any, place: Place, endpoints: Mapping[str, object]) -> tuple[Q
     outputs: dict[str, Place] = {}
     for step in steps:
         if isinstance(step, Query):
-            output = str(step.arguments.get("output") or _parameters(step.kind)["output"].default)
-            if output in outputs:
-                msg = f"`output` is {output!r}, as in {outputs[output].name}: give another name."
+            if step.output in outputs:
+                msg = f"`output` is {step.output!r}, as in {outputs[step.output].name}: give another name."
                 raise step.place.error(msg)
-            outputs[output] = step.place
+            outputs[step.output] = step.place
     if not outputs:
         msg = "no stage asks a model: add a `query_model` or a `query_reward_model`."
         raise place.error(msg)
@@ -290,14 +313,14 @@ def _steps(value: Any, place: Place, endpoints: Mapping[str, object]) -> tuple[Q
 
 
 def _step(value: Any, place: Place, endpoints: Mapping[str, object]) -> Query | Filter:
-    given = place.mapping(value, [*_STAGES, "filter"])
-    kind = place.one_of(given, [*_STAGES, "filter"])
+    given = place.mapping(value, [*STAGES, "filter"])
+    kind = place.one_of(given, [*STAGES, "filter"])
     place = place / kind
     return Filter.read(given[kind], place) if kind == "filter" else _query(kind, given[kind], place, endpoints)
 
 
 def _query(kind: str, value: Any, place: Place, endpoints: Mapping[str, object]) -> Query:
-    given = place.mapping(value, list(_parameters(kind)), required=["endpoint"])
+    given = place.mapping(value, list(parameters(kind)), required=["endpoint"])
     name = given.pop("endpoint")
     if name not in endpoints:
         msg = f"there is no endpoint {name!r} in this job. {nearest(str(name), endpoints)}"
@@ -305,17 +328,13 @@ def _query(kind: str, value: Any, place: Place, endpoints: Mapping[str, object])
     if given.pop("journal", None) is not None:
         msg = "leave it out: a job keeps its replies in <run_dir>/journal."
         raise (place / "journal").error(msg)
+    for text in ("prompt", "system"):
+        if given.get(text) is not None:
+            (place / text).text(given[text], "Topic of {text}")
     if any(isinstance(choice, bool) for choice in given.get("choices") or ()):
         msg = "YAML reads yes, no, on and off as true and false: put them in quotes."
         raise (place / "choices").error(msg)
     return Query(kind, str(name), given, place)
-
-
-def _parameters(kind: str) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a stage's class."""
-    parameters = dict(inspect.signature(_STAGES[kind].__init__).parameters)
-    del parameters["self"]
-    return parameters
 
 
 def _cluster(value: Any, place: Place) -> ClusterSpec:
