@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import platform
 import threading
 from pathlib import Path
 
+from curator_llm.engine.redaction import Redaction
 from curator_llm.errors import AuthenticationError
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.secrets import SecretRef
-
-_MARK = b"[redacted]"
-#: Shorter values would mark ordinary words.
-_SHORTEST_REDACTED = 6
 
 
 class Credentials:
@@ -33,7 +29,7 @@ class Credentials:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._secrets: tuple[bytes, ...] = ()
+        self.redaction = Redaction()
         self._refreshing = threading.Lock()
         #: Grows when a refresh found other secrets.
         self.version = 0
@@ -48,13 +44,6 @@ class Credentials:
                 self.headers = headers
             return self.version != version
 
-    def redact(self, data: bytes) -> bytes:
-        """Replace secrets that a server echoes, also those before a refresh: their replies may still be on the way."""
-        for secret in self._secrets:
-            if secret in data:
-                data = data.replace(secret, _MARK)
-        return data
-
     def _resolve(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "curator-llm"}
         secrets: list[str] = []
@@ -67,10 +56,7 @@ class Credentials:
             key = resolve(SecretRef.parse(self._endpoint.api_key, what="api_key"))
             headers["authorization"] = f"Bearer {key}"
             secrets.append(key)
-        # As it is, without its scheme ("Bearer ..."), and as JSON would write it.
-        forms = {form for secret in secrets for form in (secret, secret.split()[-1], json.dumps(secret)[1:-1])}
-        known = {*self._secrets, *(form.encode() for form in forms if len(form) >= _SHORTEST_REDACTED)}
-        self._secrets = tuple(sorted(known, key=len, reverse=True))
+        self.redaction.add(secrets)
         return headers
 
     def __repr__(self) -> str:

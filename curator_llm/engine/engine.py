@@ -13,15 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dask.utils import parse_bytes
-
 from curator_llm import config
 from curator_llm.config import parse_duration
 from curator_llm.engine.batch import Batch
 from curator_llm.engine.line import Landing, Line, Source
 from curator_llm.engine.scopes import Scopes
-from curator_llm.engine.transport import Transport
-from curator_llm.engine.transport.pyreqwest import PyreqwestTransport
+from curator_llm.engine.transports import Transports
 from curator_llm.errors import CuratorLLMError, EngineError, JournalError
 from curator_llm.journal.store import Journal
 from curator_llm.journal.writer import JournalWriter
@@ -47,7 +44,7 @@ class Engine:
         self._batches: dict[Batch, str] = {}
         self._lines: dict[str, Line] = {}
         self._scopes = Scopes()
-        self._transports: dict[str, Transport] = {}
+        self._transports = Transports()
         self._journals: dict[Path, tuple[Journal, JournalWriter[Landing]]] = {}
         self._opened: list[tuple[Journal, JournalWriter[Landing]]] = []
         self._closed = False
@@ -97,7 +94,10 @@ class Engine:
         ------
         RunError
             When the key or the journal cannot be used on this machine, or the engine has ended.
+        ConfigurationError
+            When the endpoint's client cannot be made or used here, or `ca_file` or `proxy` cannot.
         """
+        self._transports.prepare(endpoint)
         with self._lock:
             if not self.alive:
                 msg = "The engine of this process has ended. Run again: replies are kept."
@@ -108,6 +108,7 @@ class Engine:
             self._batches = {other: scope for other, scope in self._batches.items() if not other.ended}
             line = self._line(endpoint)
             source = self._source(line, endpoint, operation, journal, run)
+            source.transport.check(requests[0][1])
             self._batches[batch] = endpoint.limits.scope
             self._call(line.accept, batch, source, list(requests))
         return batch
@@ -173,23 +174,11 @@ class Engine:
     def _source(
         self, line: Line, endpoint: Endpoint, operation: Operation, journal: Path | None, run: str | None
     ) -> Source:
-        transport = self._transport(endpoint)
+        transport = self._transports.get(endpoint, operation.client_method)
         if journal is None:
             return Source(line, endpoint, operation, transport, None, self._deliver_unkept, lambda _: None, run)
         store, writer = self._journal(journal)
         return Source(line, endpoint, operation, transport, journal, writer.put, store.find_own, run)
-
-    def _transport(self, endpoint: Endpoint) -> Transport:
-        name = repr(
-            (endpoint.base_urls, endpoint.api_key, endpoint.headers, endpoint.timeout, endpoint.ca_file, endpoint.proxy)
-        )
-        if name not in self._transports:
-            self._transports[name] = PyreqwestTransport(
-                endpoint,
-                max_reply_bytes=parse_bytes(config.get("engine.max-reply-bytes")),
-                idle_s=parse_duration(config.get("engine.idle-connection"), "engine.idle-connection"),
-            )
-        return self._transports[name]
 
     def _journal(self, directory: Path) -> tuple[Journal, JournalWriter[Landing]]:
         if directory not in self._journals or not directory.joinpath("FORMAT").exists():  # someone cleared it away
@@ -258,8 +247,7 @@ class Engine:
             async with asyncio.timeout(limit_s):
                 for line in lines:
                     await line.drained()
-        for transport in self._transports.values():
-            await transport.close()  # what is still in flight ends as a fault, so no coroutine is cut off
+        await self._transports.close()  # what is still in flight ends as a fault, so no coroutine is cut off
         for line in lines:
             await line.drained()
 

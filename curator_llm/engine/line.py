@@ -262,7 +262,7 @@ class Line:
             if history.first_sent_at is None:
                 history.first_sent_at = flight.due = flight.sent_at
             history.waited_s += max(0.0, flight.sent_at - flight.due)  # for quotas and for others: not its own fault
-            flight.key_version = source.transport.credentials.version
+            flight.key_version = source.transport.key_version
             self.counts["sent"] += 1
             outcome = await source.transport.send(self._outgoing(flight))
             now = time.monotonic()
@@ -290,9 +290,9 @@ class Line:
             self._renames = True
         elif verdict.code == "authentication" and not flight.refreshed and flight.waiters:
             flight.refreshed = True
-            credentials = flight.source.transport.credentials
+            refresh_key = flight.source.transport.refresh_key
             try:
-                if not await asyncio.to_thread(credentials.refresh, flight.key_version):
+                if not await asyncio.to_thread(refresh_key, flight.key_version):
                     return False
             except CuratorLLMError as error:
                 self.lose(flight, error)

@@ -25,7 +25,8 @@ SINGLED_OUT_FROM_TRY = 4
 #: After the line has had an answer, so many refusals (403, 404) in a row end the run.
 MAX_REFUSALS_IN_A_ROW = 3
 
-_MALFORMED = frozenset({"malformed", "error_in_200"})
+#: What may have been paid for and is likely to come again: tried twice.
+_MALFORMED = frozenset({"malformed", "error_in_200", "client_error"})
 #: Faults that say nothing about a server at the other end.
 _NO_ANSWER = frozenset({"connect", "dns", "tls", "certificate", "reset", "timeout", "closed", "local"})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -26,6 +26,9 @@ KEY_VERSION = b"1"
 CHAT_PATH = "chat/completions"
 
 TEXT, COUNT, NUMBER = "string[pyarrow]", "Int64", "Float64"
+
+#: The methods of an `LLMClient`.
+ClientMethod = Literal["query_model", "query_reward_model"]
 
 Column = tuple[str, str]
 Values = dict[str, list[Any]]
@@ -54,7 +57,7 @@ class Operation(Protocol):
         """Name and version, for example ``chat/1``."""
 
     @property
-    def client_method(self) -> str:
+    def client_method(self) -> ClientMethod:
         """The method of an `LLMClient` that asks this."""
 
     @property

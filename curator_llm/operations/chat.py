@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.operations.base import TEXT, ChatRequests, Column, Outcome, final_verdict
+from curator_llm.operations.base import TEXT, ChatRequests, ClientMethod, Column, Outcome, final_verdict
 from curator_llm.operations.structured import JsonForm
 from curator_llm.prompt.messages import Table
 from curator_llm.prompt.templates import is_utf8
@@ -37,7 +37,7 @@ class Chat(ChatRequests):
     choices: tuple[str, ...] = ()
     form: JsonForm | None = field(default=None, init=False, repr=False)
     id: str = field(default="chat/1", init=False)
-    client_method: str = field(default="query_model", init=False, repr=False)
+    client_method: ClientMethod = field(default="query_model", init=False, repr=False)
 
     def __post_init__(self) -> None:
         form = None if self.choices else JsonForm.of(self.body_fields.get("response_format"))

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 import msgspec
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.operations.base import DETAILS, NUMBER, TEXT, ChatRequests, Column, Outcome, final_verdict
+from curator_llm.operations.base import (
+    DETAILS,
+    NUMBER,
+    TEXT,
+    ChatRequests,
+    ClientMethod,
+    Column,
+    Outcome,
+    final_verdict,
+)
 from curator_llm.wire.envelopes import Completion, one_line
 from curator_llm.wire.reward_scores import scores_from
 
@@ -32,6 +41,7 @@ class Reward(ChatRequests):
 
     attributes: tuple[str, ...] = HELPSTEER_ATTRIBUTES
     id: str = field(default="reward/1", init=False)
+    client_method: ClientMethod = field(default="query_reward_model", init=False, repr=False)
 
     def __post_init__(self) -> None:
         taken = {"status", "error", *DETAILS}

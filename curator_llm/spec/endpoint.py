@@ -13,10 +13,13 @@ from curator_llm.config import parse_duration
 from curator_llm.errors import ConfigurationError
 from curator_llm.spec.addresses import OPENAI_BASE_URL, OPENAI_ORIGIN, check_base_url, origin_of
 from curator_llm.spec.checks import check_count, check_limit, check_text, checked_extra_body, is_number
+from curator_llm.spec.factories import check_factory
 from curator_llm.spec.secrets import NO_KEY_WORDS, SecretRef
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"(bearer|basic)\s|sk-", re.IGNORECASE)
+#: What a client knows by itself.
+_OF_THE_CLIENT = ("base_url", "api_key", "headers", "allow_http", "ca_file", "proxy")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -57,7 +60,18 @@ class Endpoint:
         refused.
     name, revision : str, optional
         Who answers, for the journal: replies are kept per name and revision. `name` defaults to the origin of the
-        (first) address; give one when the address changes and the answers do not.
+        (first) address, or to `client`; give one when the address changes and the answers do not.
+    client : str, optional
+        Where a function without arguments is found that makes the client: ``"pkg.mod:factory"``, importable on every
+        worker, called once in each worker process. It knows address, key and proxy, so those are not given here. It
+        returns one of:
+
+        - an ``openai.AsyncOpenAI`` (``AsyncAzureOpenAI`` and gateways: the same) or an `AsyncOpenAIClient` around one:
+          nothing is lost, and the SDK's own retries and timeout are not used;
+        - any other `AsyncLLMClient` or `LLMClient`. It tells texts and scores, so finish reason, usage, model and
+          request id are null, and its parameters are those of its ``query_model``. What blocks runs in up to 64
+          threads of a worker, each held until its call ends, also beyond `timeout`. Make it without retries of its own
+          (``max_retries=0``): the stage retries, and counts.
     max_concurrent_requests : int, default 256
         Requests in flight at one moment, of all workers of a cluster together.
     max_requests_per_minute, max_tokens_per_minute : float, optional
@@ -87,6 +101,7 @@ class Endpoint:
     ------
     ConfigurationError
         Now, for anything that cannot work: a literal key, plain http to a public host, limits that are not above 0.
+        When rows are asked, for a `client` that cannot be made or used on a worker.
 
     Examples
     --------
@@ -117,8 +132,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if self.client is not None:
-            msg = "`client` is not supported yet: give base_url and api_key of an OpenAI-compatible server."
-            raise ConfigurationError(msg)
+            self._check_client()
         for name in ("model", "name", "revision", "scope"):
             if name == "model" or getattr(self, name) is not None:
                 check_text(name, getattr(self, name))
@@ -143,7 +157,19 @@ class Endpoint:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _checked_urls(self) -> str | tuple[str, ...]:
+    def _check_client(self) -> None:
+        check_factory(self.client)
+        given = [name for name in _OF_THE_CLIENT if getattr(self, name)]
+        if given:
+            msg = (
+                f"`client` and `{given[0]}` are both given: the client knows its address, key and proxy. "
+                f"Leave `{given[0]}` out and set it where {self.client} makes the client."
+            )
+            raise ConfigurationError(msg)
+
+    def _checked_urls(self) -> str | tuple[str, ...] | None:
+        if self.client is not None:
+            return None
         urls = (os.environ.get("OPENAI_BASE_URL") or OPENAI_BASE_URL) if self.base_url is None else self.base_url
         if isinstance(urls, list | tuple) and urls:
             return tuple(check_base_url(url, allow_http=self.allow_http) for url in urls)
@@ -188,9 +214,8 @@ class Endpoint:
 
     @property
     def base_urls(self) -> tuple[str, ...]:
-        """The addresses, one or more."""
-        assert self.base_url is not None  # noqa: S101  set in __post_init__
-        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+        """The addresses, one or more; none with a `client`."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url or ()
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -198,23 +223,34 @@ class Endpoint:
         return tuple(origin_of(url) for url in self.base_urls)
 
     @property
+    def address(self) -> str:
+        """Where requests go, for messages: the addresses, or who makes the client that knows them."""
+        return " or ".join(self.base_urls) or f"the client of {self.client}"
+
+    @property
+    def _origin(self) -> str:
+        """What stands for who answers and whose quota it is, unless told."""
+        return f"client:{self.client}" if self.client else self.origins[0]
+
+    @property
     def identity(self) -> str:
         """Who answers; part of each row's key."""
         headers = [f"{name}: {value}" for name, value in (self.headers or {}).items()]
-        return "\n".join([self.name or self.origins[0], self.revision or "", *headers])
+        return "\n".join([self.name or self._origin, self.revision or "", *headers])
 
     @property
     def limits(self) -> Limits:
         """Whose quota, and how much of it."""
         return Limits(
-            scope=self.scope or f"{self.origins[0]}|{self.model}|{self.api_key or 'no key'}",
+            scope=self.scope
+            or "|".join([self._origin, self.model, *([] if self.client else [self.api_key or "no key"])]),
             max_concurrent_requests=self.max_concurrent_requests,
             max_requests_per_minute=self.max_requests_per_minute,
             max_tokens_per_minute=self.max_tokens_per_minute,
         )
 
     def __repr__(self) -> str:
-        shown = [repr(self.model), f"base_url={self.base_url!r}"]
+        shown = [repr(self.model), *([] if self.client else [f"base_url={self.base_url!r}"])]
         for field in dataclasses.fields(self)[2:]:
             value = getattr(self, field.name)
             if value != field.default and value not in ({}, None):

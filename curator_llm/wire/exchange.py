@@ -26,7 +26,9 @@ STATUSES: tuple[Status, ...] = (
     "not_attempted",
 )
 
-FaultKind = Literal["connect", "dns", "tls", "certificate", "reset", "timeout", "too_large", "local", "closed"]
+FaultKind = Literal[
+    "connect", "dns", "tls", "certificate", "reset", "timeout", "too_large", "local", "closed", "client_error"
+]
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -89,7 +91,7 @@ class Fault(msgspec.Struct, frozen=True):
     ----------
     kind : str
         ``connect``, ``dns`` and ``tls`` never reached the server; ``certificate`` did not trust it; ``local`` could not
-        be encoded; ``closed`` means this process is ending.
+        be encoded; ``closed`` means this process is ending; ``client_error`` is an exception of a user's client.
     sent : bool
         Whether the server may have seen the request, and may charge for it.
     message : str

@@ -182,21 +182,21 @@ def test_secrets_that_a_server_echoes_are_marked_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TEAM_KEY", "Bearer team-CANARY-1")
     credentials = Credentials(local(api_key="env:MY_KEY", headers={"X-Auth": "env:TEAM_KEY"}))
     said = f"Incorrect API key {CANARY}, {CANARY}; got 'Bearer team-CANARY-1' and 'team-CANARY-1'".encode()
-    assert b"CANARY" not in credentials.redact(said)
-    assert credentials.redact(said).startswith(b"Incorrect API key [redacted], [redacted]; got")
+    assert b"CANARY" not in credentials.redaction.redact(said)
+    assert credentials.redaction.redact(said).startswith(b"Incorrect API key [redacted], [redacted]; got")
 
 
 def test_a_key_that_json_writes_differently_is_marked_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", 'CANARY"\\0123456789')
     credentials = Credentials(local(api_key="env:MY_KEY"))
-    assert b"CANARY" not in credentials.redact(b'{"error":"Incorrect API key CANARY\\"\\\\0123456789"}')
+    assert b"CANARY" not in credentials.redaction.redact(b'{"error":"Incorrect API key CANARY\\"\\\\0123456789"}')
 
 
 def test_a_secret_that_begins_like_another_leaves_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "CANARY")
     monkeypatch.setenv("TEAM_KEY", "CANARY-and-its-rest")
     credentials = Credentials(local(api_key="env:MY_KEY", headers={"X-Auth": "env:TEAM_KEY"}))
-    assert credentials.redact(b"CANARY-and-its-rest CANARY") == b"[redacted] [redacted]"
+    assert credentials.redaction.redact(b"CANARY-and-its-rest CANARY") == b"[redacted] [redacted]"
 
 
 def test_the_key_before_a_refresh_is_marked_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,16 +204,16 @@ def test_the_key_before_a_refresh_is_marked_out_too(monkeypatch: pytest.MonkeyPa
     credentials = Credentials(local(api_key="env:MY_KEY"))
     monkeypatch.setenv("MY_KEY", "second-CANARY")
     credentials.refresh(0)
-    assert credentials.redact(b"first-CANARY second-CANARY") == b"[redacted] [redacted]"
+    assert credentials.redaction.redact(b"first-CANARY second-CANARY") == b"[redacted] [redacted]"
 
 
 def test_a_short_secret_is_marked_out_but_not_one_as_short_as_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     for secret, shown in (("abcdef", b"[redacted]"), ("abcde", b"abcde")):
         monkeypatch.setenv("MY_KEY", secret)
-        assert Credentials(local(api_key="env:MY_KEY")).redact(secret.encode()) == shown
+        assert Credentials(local(api_key="env:MY_KEY")).redaction.redact(secret.encode()) == shown
 
 
 def test_what_holds_no_secret_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "abc")
-    assert Credentials(local(api_key="env:MY_KEY")).redact(b"the abc of it") == b"the abc of it"
-    assert Credentials(local()).redact(b"\xff\x00") == b"\xff\x00"
+    assert Credentials(local(api_key="env:MY_KEY")).redaction.redact(b"the abc of it") == b"the abc of it"
+    assert Credentials(local()).redaction.redact(b"\xff\x00") == b"\xff\x00"

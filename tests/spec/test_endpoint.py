@@ -270,11 +270,66 @@ def test_extra_body_is_kept_in_one_order() -> None:
     assert list(Endpoint("m", extra_body={"b": 1, "a": 2}).extra_body or ()) == ["a", "b"]
 
 
-def test_a_client_factory_is_refused_with_what_works() -> None:
-    with pytest.raises(ConfigurationError, match="base_url and api_key"):
-        Endpoint("m", client="pkg.mod:factory")
+# --- a client of one's own --------------------------------------------------------------------------------------------
+def make_client() -> None:
+    """Stand for a user's function."""
 
 
+def test_a_client_has_no_address_and_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", LOCAL)
+    endpoint = Endpoint("m", client="team.llm:make", price_usd=(1, 2), timeout="5s")
+    assert (endpoint.base_url, endpoint.base_urls, endpoint.origins, endpoint.api_key) == (None, (), (), None)
+    assert endpoint.identity == "client:team.llm:make\n"
+    assert endpoint.limits.scope == "client:team.llm:make|m"
+    assert endpoint.address == "the client of team.llm:make"
+    assert repr(endpoint) == "Endpoint('m', client='team.llm:make', timeout=5.0, price_usd=(1.0, 2.0))"
+    assert pickle.loads(pickle.dumps(endpoint)) == endpoint
+
+
+def test_a_client_takes_a_name_a_revision_and_a_scope_like_an_address() -> None:
+    endpoint = Endpoint("m", client="team.llm:make", name="fleet", revision="2", scope="team")
+    assert (endpoint.identity, endpoint.limits.scope) == ("fleet\n2", "team")
+
+
+@pytest.mark.parametrize(
+    ("client", "said"),
+    [
+        (make_client, f"is the function 'make_client': give the text client='{__name__}:make_client'"),
+        (pickle.Pickler, "is the class 'Pickler': give the text client='_pickle:Pickler'"),
+        (lambda: None, "give the text client='pkg.mod:factory'"),
+        (object(), "is of type object: a client holds a key"),
+        (CANARY, "names no function: write client='pkg.mod:factory'"),
+        ("", "names no function"),
+        ("pkg.mod", "names no function"),
+        ("pkg.mod:f()", "names no function"),
+        (5, "is of type int"),
+    ],
+)
+def test_a_client_is_text_and_anything_else_is_refused_with_the_text(client: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        Endpoint("m", client=client)
+    assert said in str(raised.value)
+    assert "CANARY" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"base_url": LOCAL},
+        {"api_key": "env:MY_KEY"},
+        {"headers": {"x-a": "1"}},
+        {"allow_http": True},
+        {"ca_file": "ca.pem"},
+        {"proxy": "env"},
+    ],
+)
+def test_what_a_client_knows_by_itself_is_not_given_beside_it(argument: dict[str, Any]) -> None:
+    (name,) = argument
+    with pytest.raises(ConfigurationError, match=f"Leave `{name}` out"):
+        Endpoint("m", client="team.llm:make", **argument)
+
+
+# --- prices and looks ---------------------------------------------------------------------------------------------------
 def test_a_price_is_for_input_and_output() -> None:
     assert Endpoint("m", price_usd=[0.4, 2]).price_usd == (0.4, 2.0)  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ nor free its connection.
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,6 +20,8 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.proxy import ProxyBuilder
 
 from curator_llm.engine.credentials import Credentials
+from curator_llm.engine.redaction import Redaction
+from curator_llm.engine.transport.renewal import Renewal
 from curator_llm.engine.transport.replicas import Replicas
 from curator_llm.errors import ConfigurationError, EngineError
 from curator_llm.spec.endpoint import Endpoint
@@ -26,6 +29,8 @@ from curator_llm.wire.exchange import Fault, FaultKind, Reply, Request
 from curator_llm.wire.headers import KEPT_HEADERS
 
 CONNECT_TIMEOUT_S = 10.0
+#: What hyper says of a connection that was not there yet; all else under "(Connect)" is TLS.
+_CONNECTING = ("tcp connect", "timed out", "deadline", "tunnel error: unsuccessful")
 
 
 class PyreqwestTransport:
@@ -36,8 +41,8 @@ class PyreqwestTransport:
     endpoint : Endpoint
     max_reply_bytes : int
         A larger body is dropped.
-    idle_s : float
-        How long an idle connection is kept.
+    idle_s, age_s : float
+        How long a connection is kept, unused and in use.
 
     Raises
     ------
@@ -49,13 +54,27 @@ class PyreqwestTransport:
         In a process forked from one that had sent requests.
     """
 
-    def __init__(self, endpoint: Endpoint, *, max_reply_bytes: int, idle_s: float) -> None:
-        self.credentials = Credentials(endpoint)
+    def __init__(self, endpoint: Endpoint, *, max_reply_bytes: int, idle_s: float, age_s: float) -> None:
+        self._credentials = Credentials(endpoint)
+        self._redaction: Redaction = self._credentials.redaction
+        self._renewal = Renewal(age_s, random.Random())  # noqa: S311  spreads handshakes
         self._replicas = Replicas(endpoint.base_urls)
         self._timeout_s = endpoint.timeout
         self._timeout = timedelta(seconds=endpoint.timeout)
         self._max_reply_bytes = max_reply_bytes
         self._client = _client(endpoint, idle_s)
+
+    @property
+    def key_version(self) -> int:
+        """Grows when `refresh_key` found another key."""
+        return self._credentials.version
+
+    def refresh_key(self, version: int) -> bool:
+        """Resolve the references to secrets again, unless that was done since `version`."""
+        return self._credentials.refresh(version)
+
+    def check(self, request: Request) -> None:
+        """Refuse nothing: the body goes out as it is."""
 
     async def send(self, request: Request) -> Reply | Fault:
         """Send once, to the replica with the fewest in flight."""
@@ -63,7 +82,9 @@ class PyreqwestTransport:
         replica = self._replicas.take(started)
         outcome: Reply | Fault
         try:
-            post = self._client.post(f"{replica.base_url}/{request.path}").headers(self.credentials.headers)
+            post = self._client.post(f"{replica.base_url}/{request.path}").headers(self._credentials.headers)
+            if self._renewal.is_due():
+                post = post.header("connection", "close")
             stream = post.body_bytes(request.body).timeout(self._timeout).build_streamed()
             sent = True
             async with stream as response:
@@ -74,13 +95,15 @@ class PyreqwestTransport:
                     outcome = Fault("too_large", True, said, elapsed_s)
                 else:
                     headers = self._headers(response.get_header)
-                    body = self.credentials.redact(body)
+                    body = self._redaction.redact(body)
                     outcome = Reply(response.status, headers, body, elapsed_s, replica.origin)
         except faults.PyreqwestError as error:
             outcome = self._fault(error, time.monotonic() - started)
         except Exception as error:  # noqa: BLE001  a transport never raises: whatever it is belongs to this row
-            said = self.credentials.redact(f"{type(error).__name__}: {error}".encode()).decode()[:500]
+            said = self._redaction.text(f"{type(error).__name__}: {error}")[:500]
             outcome = Fault("reset" if sent else "local", sent, said, time.monotonic() - started)
+        if isinstance(outcome, Reply):
+            self._renewal.worked(outcome.elapsed_s)
         self._replicas.give_back(replica, failed=_is_sick(outcome), now=time.monotonic())
         return outcome
 
@@ -94,7 +117,7 @@ class PyreqwestTransport:
         for name in KEPT_HEADERS:
             with contextlib.suppress(ValueError):
                 if (value := get(name)) is not None:
-                    headers[name] = self.credentials.redact(value.encode()).decode()
+                    headers[name] = self._redaction.text(value)
         return headers
 
     async def _read(self, read: object) -> bytes | None:
@@ -106,12 +129,14 @@ class PyreqwestTransport:
                 return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _fault(self, error: faults.PyreqwestError, elapsed_s: float) -> Fault:
+    def _fault(self, error: faults.PyreqwestError, elapsed_s: float) -> Reply | Fault:
         """Read the causes: the names of the exceptions do not tell "never sent" from "maybe billed"."""
         details = getattr(error, "details", None) or {}
         causes = [str(cause.get("message")) for cause in details.get("causes") or []]
         said = " ".join(causes)
         kind: FaultKind = "reset"
+        if "proxy authorization required" in said:
+            return Reply(407, {}, b"Proxy Authentication Required", elapsed_s)  # the proxy's reply to CONNECT
         if "os error 24" in said:
             kind = "connect"  # out of files: nothing was sent
         elif "dns error" in said:
@@ -119,7 +144,7 @@ class PyreqwestTransport:
         elif "peer certificate" in said:
             kind = "certificate"
         elif "(Connect)" in said:
-            kind = "connect" if "tcp connect" in said or "timed out" in said or "deadline" in said else "tls"
+            kind = "connect" if any(step in said for step in _CONNECTING) else "tls"
         elif isinstance(error, faults.ClientClosedError):
             kind = "closed"
         elif isinstance(error, TimeoutError):
@@ -129,7 +154,7 @@ class PyreqwestTransport:
             kind = "local"
         text = causes[-1] if causes else error.message
         sent = kind in {"reset", "timeout"}
-        return Fault(kind, sent, self.credentials.redact(text.encode()).decode()[:500], elapsed_s)
+        return Fault(kind, sent, self._redaction.text(text)[:500], elapsed_s)
 
 
 def _is_sick(outcome: Reply | Fault) -> bool:

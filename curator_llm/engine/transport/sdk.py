@@ -1,0 +1,129 @@
+"""The transport for a user's ``openai.AsyncOpenAI``: Azure, gateways, and what else the SDK knows how to reach.
+
+The request goes through the SDK's own ``post``, so that its address, its key and its subclasses' changes hold; the
+reply comes back as bytes, undecoded and in pieces. What the SDK must be told, as measured: no retries, no redirects, no
+compression, a streamed body. It reads the body of an error whole, so there only the deadline is a limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from curator_llm.engine.redaction import Redaction
+from curator_llm.engine.transport.causes import fault_in, kept, reply_in
+from curator_llm.engine.transport.deadlines import Deadlines
+from curator_llm.engine.transport.renewal import Renewal
+from curator_llm.spec.addresses import origin_of
+from curator_llm.spec.endpoint import Endpoint
+from curator_llm.wire.exchange import Fault, Reply, Request
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+CONNECT_TIMEOUT_S = 10.0
+#: Waiting for a connection ends a little before the attempt does, so that it can say that nothing was sent.
+_OF_THE_DEADLINE = 0.9
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+
+
+class SdkTransport:
+    """Sends through the SDK's client.
+
+    Parameters
+    ----------
+    client : openai.AsyncOpenAI
+    endpoint : Endpoint
+        Its timeout holds, not the client's.
+    max_reply_bytes : int
+        A larger body is dropped.
+    age_s : float
+        How long a connection is kept in use.
+    """
+
+    key_version = 0
+
+    def __init__(self, client: AsyncOpenAI, endpoint: Endpoint, *, max_reply_bytes: int, age_s: float) -> None:
+        import httpx2
+
+        self._client = client
+        self._max_reply_bytes = max_reply_bytes
+        self._deadlines = Deadlines(endpoint.timeout)
+        self._renewal = Renewal(age_s, random.Random())  # noqa: S311  spreads handshakes
+        self._redaction = Redaction()
+        key = client.api_key  # a user's subclass may hold anything
+        self._redaction.add([key] if isinstance(key, str) else [])
+        self._response: Any = httpx2.Response
+        at_most_s = _OF_THE_DEADLINE * endpoint.timeout
+        self._timeout = httpx2.Timeout(endpoint.timeout, connect=min(CONNECT_TIMEOUT_S, at_most_s), pool=at_most_s)
+
+    def refresh_key(self, version: int) -> bool:  # noqa: ARG002
+        """Find no other key: the SDK asks its provider, if it has one, before each request."""
+        return False
+
+    def check(self, request: Request) -> None:
+        """Refuse nothing: the body goes out as it is."""
+
+    async def send(self, request: Request) -> Reply | Fault:
+        """Send once."""
+        started = time.monotonic()
+        outcome: Reply | Fault
+        try:
+            async with self._deadlines.attempt():
+                outcome = await self._post(request, started)
+        except TimeoutError:
+            outcome = self._deadlines.passed(time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001  a transport never raises: whatever it is belongs to this row
+            outcome = self._judged(error, time.monotonic() - started)
+        if isinstance(outcome, Reply):
+            self._renewal.worked(outcome.elapsed_s)
+        return outcome
+
+    async def close(self) -> None:
+        """End what is in flight. The client is its maker's to close: others may share it."""
+        self._deadlines.close()
+
+    async def _post(self, request: Request, started: float) -> Reply | Fault:
+        headers = {"X-Stainless-Raw-Response": "stream", "accept-encoding": "identity"}
+        if self._renewal.is_due():
+            headers["connection"] = "close"
+        response = await self._client.post(
+            f"/{request.path}",
+            cast_to=self._response,
+            body=msgspec.json.decode(request.body),  # Azure takes the deployment for the URL from it
+            options={"max_retries": 0, "follow_redirects": False, "timeout": self._timeout, "headers": headers},
+        )
+        try:
+            self._learn(response.request.headers)
+            pieces, size = [], 0
+            async for piece in response.aiter_raw():
+                pieces.append(piece)
+                size += len(piece)
+                if size > self._max_reply_bytes:
+                    said = f"the reply is larger than {self._max_reply_bytes:,} bytes"
+                    return Fault("too_large", True, said, time.monotonic() - started)
+            body, redact = self._redaction.redact(b"".join(pieces)), self._redaction.redact
+            elapsed_s, origin = time.monotonic() - started, origin_of(str(response.url))
+            return Reply(response.status_code, kept(response.headers, redact), body, elapsed_s, origin)
+        finally:
+            await response.aclose()
+
+    def _judged(self, error: Exception, elapsed_s: float) -> Reply | Fault:
+        with contextlib.suppress(Exception):  # httpx raises when there is no request
+            self._learn(error.request.headers)  # type: ignore[attr-defined]
+        redact = self._redaction.redact
+        found = reply_in(error, elapsed_s, self._max_reply_bytes, redact) or fault_in(error, elapsed_s, redact)
+        if isinstance(found, Fault) and found.kind == "timeout":
+            return self._deadlines.passed(elapsed_s)
+        said = self._redaction.text(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")[:500]
+        return found or Fault("client_error", True, said, elapsed_s)
+
+    def _learn(self, headers: Any) -> None:
+        """Take note of what was sent: keys of a provider, tokens of Azure, and what gateways ask for."""
+        self._redaction.add(value for name, value in headers.items() if _SECRET_HEADER.search(name))
