@@ -21,6 +21,7 @@ def test_what_cannot_be_built_is_a_value_error(kind: type[errors.CuratorLLMError
         errors.AuthenticationError,
         errors.ModelNotFoundError,
         errors.QuotaExceededError,
+        errors.RequestRefusedError,
         errors.EndpointUnreachableError,
         errors.JournalError,
         errors.RunTakenOverError,

@@ -42,7 +42,8 @@ class JsonForm:
 
     Notes
     -----
-    Cost: no request. A reply of a few fields takes about 5 us, of which the schema takes 1.
+    Cost: no request. A reply of a few fields takes 6 us (1 of them for the schema), one of 1 kB 35 us, 10 MB of small
+    objects half a second.
     """
 
     schema: str | None
@@ -86,7 +87,7 @@ class JsonForm:
         except UnicodeEncodeError:
             return Reading(None, "not_json", "half of a surrogate pair stands in a text")
         except ValueError as error:
-            return Reading(None, "not_json", f"{str(error)[:120]}; the reply begins {text[:40]!r}")
+            return Reading(None, "not_json", f"{str(error)[:120]}; the reply begins {repr(text[:40])[:80]}")
         except RecursionError:
             depth = MAX_DEPTH + 1
         if depth > MAX_DEPTH:

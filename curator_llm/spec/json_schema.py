@@ -114,7 +114,7 @@ def _compile(schema: str) -> jsonschema_rs.Validator:
             schema, offline=True, validate_formats=False, pattern_options=jsonschema_rs.RegexOptions()
         )
     except jsonschema_rs.ValidationError as error:
-        why = f"{place(error.instance_path)}: {_cut(error.message)}" if error.instance_path else _cut(error.message)
+        why = f"{place(error.instance_path)}: {_cut(error.message)}" if error.instance_path else error.message
         if error.message.endswith('is not a "regex"'):
             why += " (look-around and back-references are not taken, as servers do not take them)"
     except (ValueError, jsonschema_rs.ReferencingError) as error:
@@ -146,6 +146,6 @@ def _references(schema: Any) -> set[str]:
 
 
 def _cut(text: str) -> str:
-    """Keep a message to one line, and the data it repeats to about 80 characters at either end."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text[:20_000]).split())
-    return line if len(line) <= 160 else f"{line[:80]} … {line[-80:]}"
+    """Keep a message to one line, without its middle: what is long in it is data, and the point stands at the end."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= 120 else f"{line[:40]} … {line[-70:]}"

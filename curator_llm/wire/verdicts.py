@@ -28,9 +28,9 @@ _REFUSED = {401: "authentication", 403: "authentication", 407: "authentication",
 _NOT_FOUND = frozenset({404, 405, 410})  # no such path, no such method on it, no such model any more
 #: How servers say that it is the schema they refuse: OpenAI, DeepSeek; vLLM and its back ends; llama.cpp; FastAPI.
 _SCHEMA_REFUSED = re.compile(
-    r"invalid schema for response_format|'response_format' of type|this response_format"
+    r"invalid schema for response_format|'response_format' of type|(this|^)\W*response_format"
     r"|(features|keys|keywords) (not |un)supported by|(^|: )grammar error:|invalid (json )?grammar specification"
-    r"|fail(ed|ure) to \w+ [^.:]{0,30}\b(grammar|json.?schema)|json schema conversion failed"
+    r"|fail(ed|ure) to \w+ [^.:]{0,30}\b(grammar|json.?schema)|json schema (conversion failed|error at)"
     r"|(guided.decoding|structured.outputs?)\b[^.:]{0,60}\b(not|unsupported|only|invalid|fail)"
     r"|\bloc\W+body\W+(response_format|guided_|structured_outputs)",
     re.IGNORECASE,

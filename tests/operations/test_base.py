@@ -215,6 +215,12 @@ def test_reasoning_is_found_under_its_other_name(record: Make, completion: Write
     assert operation.read([record(operation, completion("x", reasoning="Hm."))])["o__reasoning"] == ["Hm."]
 
 
+def test_reasoning_in_front_of_the_answer_is_kept_apart_from_it(record: Make, completion: Write) -> None:
+    operation = chat(details=("reasoning",))
+    values = operation.read([record(operation, completion("<think>Hm.</think>x"))])
+    assert (values["o"], values["o__reasoning"]) == (["x"], ["Hm."])
+
+
 def test_without_a_price_or_a_count_a_cost_is_null_and_never_zero(record: Make, completion: Write) -> None:
     counted = record(chat(), completion())
     uncounted = record(chat(), completion(), input_tokens=None)

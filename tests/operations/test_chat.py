@@ -63,6 +63,12 @@ PARTS = [
         ({"content": {"a": 1}}, None, "empty", "no_content"),
         ({"content": None, "refusal": ""}, None, "empty", "no_content"),
         ({"content": None, "tool_calls": [{"id": "1"}]}, None, "empty", "tool_calls_only"),
+        ({"content": "<think>Hm.</think>\nhello"}, "hello", "ok", None),
+        ({"content": "<think>Hm."}, None, "empty", "only_reasoning"),
+        ({"content": "<think>Hm.</think>"}, None, "empty", "only_reasoning"),
+        ({"content": "<think>Hm.", "finish": "length"}, None, "truncated", "max_tokens"),
+        ({"content": None, "reasoning_content": "Hm."}, None, "empty", "only_reasoning"),
+        ({"content": [{"type": "thinking", "thinking": "Hm."}]}, None, "empty", "only_reasoning"),
     ],
     ids=str,
 )

@@ -17,6 +17,7 @@ from curator_llm.wire.envelopes import (
     one_line,
     parse_completion,
     parse_error,
+    rename_max_completion_tokens,
     rename_max_tokens,
 )
 
@@ -253,6 +254,12 @@ def test_what_a_server_says_becomes_one_short_printable_line(text: str) -> None:
 def test_max_tokens_is_renamed_in_place_and_nothing_else_changes() -> None:
     sent = b'{"model":"m","messages":[{"role":"user","content":"max_tokens \\u00e4 1.0"}],"max_tokens":8,"seed":1.50}'
     assert rename_max_tokens(sent) == sent.replace(b'"max_tokens":8', b'"max_completion_tokens":8')
+
+
+def test_max_completion_tokens_is_renamed_the_other_way() -> None:
+    sent = b'{"model":"m","max_completion_tokens":8,"seed":1.50}'
+    assert rename_max_completion_tokens(sent) == b'{"model":"m","max_tokens":8,"seed":1.50}'
+    assert rename_max_tokens(rename_max_completion_tokens(sent)) == sent
 
 
 @_any_machine

@@ -230,3 +230,119 @@ def test_other_complaints_are_not_taken_for_it(http: int, message: str) -> None:
 def test_a_prompt_that_is_too_long_is_not_taken_for_it() -> None:
     said = "'max_tokens' or 'max_completion_tokens' is too large: 5. This model's maximum context length is 4 tokens."
     assert judged(400, error(said)).code == "context_length"
+
+
+@pytest.mark.parametrize(
+    ("http", "body"),
+    [
+        (
+            422,
+            b'{"detail":[{"type":"extra_forbidden","loc":["body","max_completion_tokens"],"msg":"Extra","input":8}]}',
+        ),
+        (
+            422,
+            b'{"object":"error","message":{"detail":[{"type":"extra_forbidden","loc":["body","max_completion_tokens"],"msg":"Extra"}]}}',
+        ),
+        (
+            400,
+            error("[{'type': 'extra_forbidden', 'loc': ('body', 'max_completion_tokens'), 'msg': 'Extra inputs'}]"),
+        ),
+        (400, error("Unrecognized request argument supplied: max_completion_tokens")),
+        (400, error("Unknown parameter: 'max_completion_tokens'.")),
+    ],
+    ids=["Mistral", "Mistral behind a gateway", "vLLM", "Azure", "OpenAI"],
+)
+def test_a_server_that_knows_the_older_name_alone_is_understood(http: int, body: bytes) -> None:
+    assert judged(http, body).code == "max_completion_tokens_renamed"
+
+
+@pytest.mark.parametrize(
+    ("http", "message"),
+    [
+        (500, "Unknown parameter: 'max_completion_tokens'."),
+        (400, "max_completion_tokens is too large: 200000."),
+        (400, OPENAI_SAYS),
+    ],
+)
+def test_other_complaints_are_not_taken_for_that(http: int, message: str) -> None:
+    assert judged(http, error(message)).code != "max_completion_tokens_renamed"
+
+
+# --- response_format --------------------------------------------------------------------------------------------------
+NO_OBJECT = "In context=(), 'additionalProperties' is required to be supplied and to be false."
+
+
+@pytest.mark.parametrize("http", [400, 422])
+@pytest.mark.parametrize(
+    "body",
+    [
+        error(f"Invalid schema for response_format 'n': {NO_OBJECT}", param="response_format"),
+        error("Invalid value: 'json_schema'. Supported values are: 'text'.", param="response_format.type"),
+        error(f"Invalid schema: {NO_OBJECT}", code="invalid_json_schema", param="text.format.schema"),
+        error("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."),
+        error(f"litellm.BadRequestError: OpenAIException - Invalid schema for response_format 'n': {NO_OBJECT}"),
+        error("This response_format type is unavailable now"),
+        error("The provided JSON schema contains features not supported by xgrammar."),
+        error('Grammar error: Unimplemented keys: ["propertyNames"]'),
+        error("Invalid grammar specification: no such type"),
+        error("Invalid JSON grammar specification."),
+        error("Failed to transform json schema into a grammar: no such type"),
+        error("Failed to compile the guided decoding grammar"),
+        error("structured_outputs is not supported by this backend"),
+        error("Automatic parser generation failed: JSON schema error at #/properties/name: unrecognized type objekt"),
+        error('response_format type must be one of "text" or "json_object", but got: grammar'),
+        b'{"detail":[{"type":"literal_error","loc":["body","response_format","type"],"msg":"Input should be text"}]}',
+        error(
+            "[{'type': 'missing', 'loc': ('body', 'response_format', 'json_schema', 'name'), 'msg': 'Field required'}]"
+        ),
+    ],
+    ids=str,
+)
+def test_a_schema_that_the_server_refuses_stops_the_run_as_every_row_sends_it(http: int, body: bytes) -> None:
+    verdict = judged(http, body)
+    assert (verdict.kind, verdict.code, verdict.billed) == ("run", "request_refused", False)
+    assert verdict.text is not None
+    assert verdict.text.startswith(f"{http} ")
+
+
+@pytest.mark.parametrize(
+    ("http", "body", "code"),
+    [
+        (
+            400,
+            error(
+                "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
+            ),
+            "bad_request",
+        ),
+        (400, error("Invalid schema for response_format", param="messages[0].content"), "bad_request"),
+        (
+            400,
+            error("the prompt exceeds the context size; response_format", code="context_length_exceeded"),
+            "context_length",
+        ),
+        (400, error("filtered", code="content_filter", param="response_format"), "content_filter"),
+        (400, error("bad role", param=None), "bad_request"),
+        (
+            400,
+            error("[{'loc': ('body', 'messages', 0, 'role'), 'input': {'content': 'Grammar error: fix it'}}]"),
+            "bad_request",
+        ),
+        (
+            422,
+            b'{"detail":[{"loc":["body","messages"],"input":{"messages":[{"content":"Grammar error: x"}]}}]}',
+            "bad_request",
+        ),
+        (413, error("Invalid schema for response_format", param="response_format"), "too_large"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_row_does_not_stop_the_run_whatever_it_says_and_sends(
+    http: int, body: bytes, code: str
+) -> None:
+    verdict = judged(http, body)
+    assert (verdict.kind, verdict.code) == ("final", code)
+
+
+def test_a_server_that_fails_on_a_schema_may_work_later() -> None:
+    assert judged(500, error("Grammar error: out of memory")).kind == "transient"
