@@ -14,7 +14,7 @@ from curator_llm.spec.nearest import nearest
 from curator_llm.spec.strict_schema import strict_breach, strict_schema
 
 _API_TYPES = ("text", "json_object", "json_schema")
-_SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+_SCHEMA_TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -48,7 +48,8 @@ def response_format_of(value: Any) -> dict[str, Any]:
     kind = kept.get("type")
     if not isinstance(kind, str) or kind in _SCHEMA_TYPES:
         return _checked(_wrapped(kept, kept.get("title")))
-    if kind not in _API_TYPES and (hint := nearest(kind, _API_TYPES)).startswith("Did you mean"):
+    hint = nearest(kind, (*_API_TYPES, *_SCHEMA_TYPES))
+    if kind not in _API_TYPES and hint.startswith("Did you mean"):
         msg = f"`response_format` has the type {kind!r}. {hint}"
         raise ConfigurationError(msg)
     return _checked(kept)

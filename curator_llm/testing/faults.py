@@ -231,6 +231,13 @@ FAULTS: dict[str, Fault] = {
         "400: a content filter refused the prompt",
         param="prompt",
     ),
+    "refused_schema": _refuse(
+        400,
+        None,
+        "Invalid schema for response_format 'reply': In context=(), 'uniqueItems' is not permitted.",
+        "400: the server does not take the schema, whatever the prompt",
+        param="response_format",
+    ),
     "echo_key": _free(
         "401 whose message holds the whole key that was sent",
         lambda case, _: envelope(401, envelopes.wrong_key(case.key, whole=True)),
