@@ -68,10 +68,13 @@ def kept(headers: Mapping[str, str], redact: Callable[[bytes], bytes]) -> dict[s
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and its causes; not its contexts, which may be of a try before."""
+    """Yield an exception and what it stands for: its cause, or what it replaced (``from None``).
+
+    A bare context is neither: it may be of a try before.
+    """
     while error is not None:
         yield error
-        error = error.__cause__
+        error = error.__cause__ or (error.__context__ if error.__suppress_context__ else None)
 
 
 def _plain(error: BaseException, chain: list[BaseException]) -> tuple[FaultKind, bool] | None:
@@ -94,7 +97,10 @@ def _step(chain: list[BaseException]) -> FaultKind:
 
 def _said(chain: list[BaseException]) -> str:
     """Return the innermost words: there the operating system, or TLS, says why."""
-    if any(type(cause).__name__ == "PoolTimeout" for cause in chain):
+    names = {type(cause).__name__ for cause in chain}
+    if "PoolTimeout" in names:
         return "no connection was free in the client's pool: raise the limits of its http_client"
+    if "ConnectTimeout" in names:
+        return "no connection in time"
     words = [said for cause in chain if (said := one_line(str(cause)))]
     return words[-1] if words else type(chain[-1]).__name__
