@@ -65,11 +65,12 @@ def check(job: str) -> None:
     """Check the job file JOB: its keys, the data's columns, every stage. Sends nothing and needs no key."""
     from curator_llm.job.check import check_job
     from curator_llm.job.job_file import load_job
+    from curator_llm.job.output_place import output_place
     from curator_llm.job.run_directory import RunDirectory
 
     with _own_errors():
         checked = check_job(load_job(job))
-        RunDirectory(checked.job.run_dir).check_output(checked.job.output.path)
+        output_place(checked.job.output.path, RunDirectory(checked.job.run_dir)).check()
     for stage in checked.stages:
         click.echo(f"{stage.spec.output}: {stage.spec.endpoint.model}, reads {', '.join(stage.spec.operation.inputs)}")
     columns = ", ".join(map(str, checked.meta.columns))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -15,8 +15,11 @@ from curator_llm.frame.stages import Stage
 from curator_llm.job.filters import Filter
 from curator_llm.job.inputs import Input, open_input
 from curator_llm.job.job_file import Job, LocalModel
+from curator_llm.job.limit import FirstRows
 from curator_llm.job.pipeline import Step, build_steps, check_steps
 from curator_llm.job.places import Place
+from curator_llm.job.retries import RetriedStage, Retry
+from curator_llm.job.storage import Location, check_store
 from curator_llm.local import LocalServer
 from curator_llm.spec.endpoint import Endpoint
 
@@ -49,8 +52,14 @@ class CheckedJob:
         return stages_of(self.steps)
 
 
-def check_job(job: Job) -> CheckedJob:
+def check_job(job: Job, retries: Sequence[Retry] = ()) -> CheckedJob:
     """Check everything about a job that can be known before it runs.
+
+    Parameters
+    ----------
+    job : Job
+    retries : sequence of Retry
+        What its run directory remembers.
 
     Raises
     ------
@@ -68,7 +77,9 @@ def check_job(job: Job) -> CheckedJob:
         else:
             endpoints[name] = endpoint
     source = open_input(job.input)
-    steps = build_steps(job, endpoints)
+    if job.limit is not None:
+        source = FirstRows(source, job.limit)
+    steps = build_steps(job, endpoints, retries)
     meta = check_steps(job, steps, source.meta)
     _check_apart(job)
     return CheckedJob(job, source, steps, meta)
@@ -103,7 +114,8 @@ def depends_on(steps: tuple[Step, ...]) -> Mapping[str, str]:
             dropped_by = dropped_by or made.get(step.column)
             continue
         output, operation = step.spec.output, step.spec.operation
-        cause = dropped_by or next((made[name] for name in operation.inputs if name in made), None)
+        inputs = step.inputs if isinstance(step, RetriedStage) else operation.inputs
+        cause = dropped_by or next((made[name] for name in inputs if name in made), None)
         if cause is not None:
             found[output] = cause
         made |= {name: output for name, _ in operation.columns}
@@ -116,16 +128,24 @@ def _on_this_machine(scheduler: str | None) -> bool:
 
 def _check_apart(job: Job) -> None:
     """Refuse an output that a rerun would read, or that would replace what is read."""
-    read, written = job.input.path, job.output.path
+    check_store(job.output.path, job.output.place)
+    (read_on, read), (written_on, written) = _pure(job.input.path), _pure(job.output.path)
+    if read_on != written_on:
+        return
     around = written == read or written in read.parents
     inside = read in written.parents
     if glob.has_magic(str(read)):
         fixed = next(parent for parent in read.parents if not glob.has_magic(str(parent)))
         inside = fixed in written.parents and ("**" in str(read) or _matches(written, read))
     if around or inside:
-        msg = f"{written} and the input {read} lie in each other: name a path beside it."
+        msg = f"{job.output.path} and the input {job.input.path} lie in each other: name a path beside it."
         raise job.output.place.error(msg)
 
 
-def _matches(written: Path, pattern: Path) -> bool:
+def _pure(location: Location) -> tuple[object, PurePath]:
+    """Return the kind of file system and the path on it."""
+    return (Path, location) if isinstance(location, Path) else (type(location.fs), PurePosixPath(location.path))
+
+
+def _matches(written: PurePath, pattern: PurePath) -> bool:
     return any(path.match(str(pattern)) for path in (written, written / f"part-00000{pattern.suffix}"))

@@ -20,46 +20,24 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from dask.utils import parse_bytes
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.stages import Stage
+from curator_llm.job.data import Data, read_input, read_output
 from curator_llm.job.filters import Filter
 from curator_llm.job.job_yaml import parse_yaml, yaml_text
 from curator_llm.job.overrides import with_settings
 from curator_llm.job.places import Place
 from curator_llm.job.prompt_files import with_prompts
 from curator_llm.job.stage_kinds import STAGES, output_of, parameters
+from curator_llm.job.storage import read_location
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.nearest import nearest
 
-Format = Literal["parquet", "jsonl"]
-
-_FORMATS = ("parquet", "jsonl")
 _LOCAL_OPTIONS = ("slots", "context_tokens", "threads")
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where rows come from or go to.
-
-    Parameters
-    ----------
-    format : {"parquet", "jsonl"}
-    path : Path
-        Absolute; of an input also a directory or a glob.
-    place : Place
-        For errors.
-    columns : tuple of str, optional
-        Of an input: which are read.
-    """
-
-    format: Format
-    path: Path
-    place: Place
-    columns: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -235,8 +213,8 @@ def read_job(text: str, place: Place, settings: Sequence[str] = ()) -> Job:
         file=place.file,
         text=text if whole == said else yaml_text(whole),
         run_dir=_path(given["run_dir"], place / "run_dir", "runs/topics"),
-        input=_data(given["input"], place / "input", ["columns"]),
-        output=_data(given["output"], place / "output", []),
+        input=read_input(given["input"], place / "input"),
+        output=read_output(given["output"], place / "output"),
         endpoints=endpoints,
         steps=_steps(given["stages"], place / "stages", endpoints),
         cluster=_cluster(given.get("cluster") or {}, place / "cluster"),
@@ -259,19 +237,11 @@ def _with_prompts(given: dict[str, Any], place: Place) -> dict[str, Any]:
 
 def _path(value: Any, place: Place, example: str) -> Path:
     text = place.text(value, example)
-    if "://" in text:
-        msg = f"is {text!r}: for now jobs read and write local and shared file systems only; give a path."
+    location = read_location(text, None, place)
+    if not isinstance(location, Path):
+        msg = f"is {text!r}: a journal is appended to, on local and shared file systems only; give a path."
         raise place.error(msg)
-    return Path.cwd() / Path(text).expanduser()
-
-
-def _data(value: Any, place: Place, others: list[str]) -> Data:
-    given = place.mapping(value, [*_FORMATS, *others])
-    kind = place.one_of(given, _FORMATS)
-    path = _path(given[kind], place / kind, f"docs.{kind}")
-    columns = given.get("columns")
-    names = None if columns is None else (place / "columns").texts(columns, "[id, text]")
-    return Data(cast("Format", kind), path, place / kind, names)
+    return location
 
 
 def _endpoints(value: Any, place: Place) -> dict[str, Endpoint | LocalModel]:

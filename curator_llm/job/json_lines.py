@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.columns import table_of
-from curator_llm.job.places import Place
-from curator_llm.spec.nearest import nearest
-
-#: From how many lines columns and dtypes are learnt.
-_SAMPLE_LINES = 1_000
-_MOST_BYTES = 32 * 2**20
-_FEWEST_BYTES = 256 * 2**10
-_FEWEST_PIECES = 32
+from curator_llm.job.data import Data
+from curator_llm.job.pieces import selected
+from curator_llm.job.records import SAMPLE_RECORDS, RecordInput, Span, line_ends, scan
+from curator_llm.job.storage import StoredFile
 
 #: The types a column of a dtype holds, beside null. Columns of other or of several types are kept as Python has them.
 _TYPES: dict[str, set[type]] = {
@@ -34,34 +30,78 @@ _TYPES: dict[str, set[type]] = {
 
 
 @dataclass(frozen=True)
-class LinesPiece:
-    """The lines of a file that begin between two of its bytes."""
+class JsonLines:
+    """JSON objects, one per line.
 
-    file: str
-    start: int
-    stop: int
+    Parameters
+    ----------
+    dtypes : dict
+        Of the columns.
+    selected : bool
+        Whether the job file names them; others may be there, then.
+    """
+
     dtypes: dict[str, str]
     selected: bool
 
-    def read(self) -> pd.DataFrame:
-        """Return the rows.
+    @classmethod
+    def open(cls, files: tuple[StoredFile, ...], data: Data) -> RecordInput:
+        """Learn columns and dtypes from the first lines.
+
+        Raises
+        ------
+        JobFileError
+            When there are none, or a column is not there.
+        ConfigurationError
+            When these are not JSON objects.
+        """
+        nothing = cls({}, selected=False)
+        spans = itertools.chain.from_iterable(scan(file, nothing, 0) for file in files)
+        rows = itertools.chain.from_iterable(_rows(span, block) for span, block in spans)
+        sample = list(itertools.islice(rows, SAMPLE_RECORDS))
+        known = list(dict.fromkeys(name for row in sample for name in row))
+        names = selected(known, data.columns, data.place)
+        if not known:
+            msg = f"{files[0]} holds no rows."
+            raise data.place.error(msg)
+        dtypes = {name: _dtype([row.get(name) for row in sample]) for name in names}
+        return RecordInput(files, cls(dtypes, selected=data.columns is not None))
+
+    def begin(self, file: StoredFile) -> tuple[JsonLines, int]:
+        """Return the layout of one file, and the byte where its records begin."""
+        del file
+        return self, 0
+
+    def records(self, block: bytes, *, last: bool) -> tuple[Any, Any]:
+        """Return where lines end, and which are not blank."""
+        ends = line_ends(block, last=last)
+        starts = np.concatenate(([0], ends[:-1])).astype(np.int64) if len(ends) else ends
+        is_row = np.ones(len(ends), dtype=bool)
+        firsts = np.frombuffer(block, dtype=np.uint8)[starts]
+        for line in np.flatnonzero(firsts <= ord(" ")):  # an object begins otherwise; most lines are not looked at
+            is_row[line] = not block[starts[line] : ends[line]].isspace()
+        return ends, is_row
+
+    def frame(self, span: Span, block: bytes) -> pd.DataFrame:
+        """Return the rows of some lines.
 
         Raises
         ------
         ConfigurationError
             For a line that is no JSON object, or does not have the columns and types of the first ones.
         """
-        rows = [row for _, row in _rows(self.file, self.start, self.stop)]
+        rows = list(_rows(span, block))
         if not self.selected:
             for name in sorted({name for row in rows for name in row} - set(self.dtypes)):
                 msg = (
-                    f"{self.file} has a column {name!r}, which none of the first {_SAMPLE_LINES:,} lines has: "
+                    f"{span.file} has a column {name!r}, which none of the first {SAMPLE_RECORDS:,} lines has: "
                     "list the `columns` of the input that are wanted."
                 )
                 raise ConfigurationError(msg)
-        return pd.DataFrame({name: self._column(name, rows) for name in self.dtypes}, index=pd.RangeIndex(len(rows)))
+        columns = {name: self._column(name, rows, span) for name in self.dtypes}
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(rows)))
 
-    def _column(self, name: str, rows: list[dict[str, Any]]) -> Any:
+    def _column(self, name: str, rows: list[dict[str, Any]], span: Span) -> Any:
         values = [row.get(name) for row in rows]
         dtype = self.dtypes[name]
         if dtype == "object":
@@ -69,70 +109,10 @@ class LinesPiece:
         if _types(values) <= _TYPES[dtype]:
             return pd.array(cast("Any", values), dtype=cast("Any", dtype))
         msg = (
-            f"column {name!r} of {self.file} does not hold one kind of value: the first {_SAMPLE_LINES:,} lines have "
+            f"column {name!r} of {span.file} does not hold one kind of value: the first {SAMPLE_RECORDS:,} lines have "
             f"{dtype}, later ones something else. Make them equal, or leave the column out of `columns`."
         )
         raise ConfigurationError(msg)
-
-
-@dataclass(frozen=True)
-class JsonLines:
-    """JSONL files with the same columns."""
-
-    files: tuple[str, ...]
-    dtypes: dict[str, str]
-    selected: bool
-    schema: None = None
-
-    @classmethod
-    def open(cls, files: Sequence[Path], columns: tuple[str, ...] | None, place: Place) -> JsonLines:
-        """Learn columns and dtypes from the first lines.
-
-        Raises
-        ------
-        JobFileError
-            When these are not JSON objects, or a column is not there.
-        """
-        names = tuple(str(file) for file in files)
-        try:
-            lines = itertools.chain.from_iterable(_rows(name, 0, None) for name in names)
-            sample = [row for _, row in itertools.islice(lines, _SAMPLE_LINES)]
-        except (ConfigurationError, OSError) as error:
-            raise place.error(str(error)) from None
-        known = list(dict.fromkeys(name for row in sample for name in row))
-        for name in columns or ():
-            if name not in known:
-                msg = f"`columns` names {name!r}, which the data does not have. {nearest(name, known)}"
-                raise place.error(msg)
-        if not known:
-            msg = f"{names[0]} holds no rows."
-            raise place.error(msg)
-        dtypes = {name: _dtype([row.get(name) for row in sample]) for name in columns or known}
-        return cls(names, dtypes, selected=columns is not None)
-
-    @cached_property
-    def meta(self) -> pd.DataFrame:
-        """An empty frame with the columns and dtypes of every piece."""
-        return pd.DataFrame({name: pd.Series([], dtype=cast("Any", dtype)) for name, dtype in self.dtypes.items()})
-
-    @cached_property
-    def rows(self) -> int:
-        """How many rows there are; reads the files."""
-        total = 0
-        for file in self.files:
-            with Path(file).open("rb") as lines:
-                total += sum(not line.isspace() for line in lines)
-        return total
-
-    def pieces(self) -> list[LinesPiece]:
-        """Return the pieces, in the order of the rows."""
-        sizes = {file: Path(file).stat().st_size for file in self.files}
-        most = min(_MOST_BYTES, max(_FEWEST_BYTES, sum(sizes.values()) // _FEWEST_PIECES))
-        return [
-            LinesPiece(file, start, min(start + most, size), self.dtypes, self.selected)
-            for file, size in sizes.items()
-            for start in range(0, size, most)
-        ]
 
 
 def encode_lines(frame: pd.DataFrame) -> bytes:
@@ -153,23 +133,15 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _rows(file: str, start: int, stop: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the rows whose lines begin in [start, stop), each with its first byte."""
-    with Path(file).open("rb") as lines:
-        if start:
-            lines.seek(start - 1)
-            lines.readline()
-        at = lines.tell()
-        while stop is None or at < stop:
-            line = lines.readline()
-            if not line:
-                return
-            if not line.isspace():
-                yield at, _row(line, file, at)
-            at += len(line)
+def _rows(span: Span, block: bytes) -> Iterator[dict[str, Any]]:
+    at = span.start
+    for line in io.BytesIO(block):
+        if not line.isspace():
+            yield _row(line, span.file, at)
+        at += len(line)
 
 
-def _row(line: bytes, file: str, at: int) -> dict[str, Any]:
+def _row(line: bytes, file: StoredFile, at: int) -> dict[str, Any]:
     try:
         row = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

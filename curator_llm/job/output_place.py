@@ -1,17 +1,21 @@
 """The place of a job's output: who wrote what is there, and how a whole output takes its place.
 
-The output is written beside its path, into ``<output>.partial-<run>``, and put in place at the end. A run replaces only
-what it wrote itself: the manifest of its run directory says what that is.
+The output is written beside its path, into ``<output>.partial-<run>-<lease>``, and put in place at the end: at once on
+a file system, file by file on a store. A run replaces only what it wrote itself: the manifest of its run directory says
+what that is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, CuratorLLMError
+from curator_llm.job.storage import Location, StorePath, reached
 
 
 class Manifest(Protocol):
@@ -26,6 +30,41 @@ class Manifest(Protocol):
         """Replace it."""
 
 
+class OutputPlace(Protocol):
+    """Where the output goes, and who may replace what is there."""
+
+    output: Any
+    partial: Any
+
+    def check(self) -> None:
+        """Check that the output's path is free, or holds what this run wrote there earlier."""
+
+    def clear(self) -> None:
+        """Remove what earlier executions left; mend an output that one was killed while replacing."""
+
+    def put_in_place(self, whole: Any) -> None:
+        """Move what was written to its place; what this run wrote there earlier goes."""
+
+    def discard(self) -> None:
+        """Remove what is not whole."""
+
+
+def output_place(output: Location, directory: Manifest, lease: int = 0) -> OutputPlace:
+    """Return the place of an output.
+
+    Parameters
+    ----------
+    output : Path or StorePath
+    directory : RunDirectory
+        Of the run that writes it.
+    lease : int, default 0
+        What is not whole has its number in its name: a process that was taken for dead may still write there.
+    """
+    kind: Any = LocalPlace if isinstance(output, Path) else StorePlace
+    place: OutputPlace = kind(output, directory, lease)
+    return place
+
+
 class LocalPlace:
     """An output on a local or shared file system: its own by inode, put in place by one rename.
 
@@ -33,11 +72,14 @@ class LocalPlace:
     ----------
     output : Path
     directory : RunDirectory
+    lease : int, default 0
+        See `output_place`.
     """
 
-    def __init__(self, output: Path, directory: Manifest) -> None:
+    def __init__(self, output: Path, directory: Manifest, lease: int = 0) -> None:
         self.output = output
         self._directory = directory
+        self._lease = lease
 
     def check(self) -> None:
         """Check that the output's path is free, or holds what this run wrote there earlier.
@@ -61,12 +103,14 @@ class LocalPlace:
             self._record(_inode(before))
             before.rename(self.output)
         _remove(before)
-        _remove(self.partial)
+        for partial in self.output.parent.glob(f"{glob.escape(self._beside('partial').name)}-*"):
+            shutil.rmtree(partial, ignore_errors=True)
 
     @property
     def partial(self) -> Path:
         """Where the output is written until it is whole."""
-        return self._beside("partial")
+        partial = self._beside("partial")
+        return partial.with_name(f"{partial.name}-{self._lease}")
 
     def put_in_place(self, whole: Path) -> None:
         """Move what was written to its place, at once; what this run wrote there earlier goes.
@@ -97,6 +141,143 @@ class LocalPlace:
         manifest = self._directory.manifest()
         manifest["written"] = {**manifest.get("written", {}), str(self.output): inode}
         self._directory.write_manifest(manifest)
+
+
+#: What stores call the checksum of a file, or else the time when it was written.
+_CHECKSUMS = ("ETag", "etag", "md5Hash", "crc32c", "blob_id", "mtime", "created")
+
+
+class StorePlace:
+    """An output on a store: its own by the names, sizes and checksums of its files.
+
+    Stores do not rename directories, so files are moved one by one, while readers see a part of the output; the mark of
+    success in the run directory comes after. In this order:
+
+    1. the manifest says which files move;
+    2. those of the output before are removed;
+    3. the new ones are moved;
+    4. the manifest says that these are the run's.
+
+    A run that was killed after the first step ends the move when it starts again.
+
+    Parameters
+    ----------
+    output : StorePath
+    directory : RunDirectory
+    lease : int, default 0
+        See `output_place`.
+    """
+
+    def __init__(self, output: StorePath, directory: Manifest, lease: int = 0) -> None:
+        self.output = output
+        self._directory = directory
+        self._lease = lease
+
+    @property
+    def partial(self) -> StorePath:
+        """Where the output is written until it is whole."""
+        return self.output.with_name(f"{self._partials}{self._lease}")
+
+    @property
+    def _partials(self) -> str:
+        return f"{self.output.name}.partial-{self._directory.manifest()['run']}-"
+
+    def check(self) -> None:
+        """Check that nothing is there, or only what this run wrote there earlier.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is anything else.
+        RunError
+            When the store is not reached.
+        """
+        written, moving = self._known("written"), self._known("moving").get("files", {})
+        for name, file in _listing(self.output).items():
+            if file != written.get(name) and not _arrived(file, moving.get(name)):
+                raise not_ours(self.output, self._directory.path)
+
+    def clear(self) -> None:
+        """Remove what earlier executions left; end a move during which one was killed."""
+        if self._known("moving"):
+            self._move()
+        for partial in self.output.siblings(self._partials):
+            _remove_files(partial)
+
+    def put_in_place(self, whole: StorePath) -> None:
+        """Move what was written to its place, file by file; what this run wrote there earlier goes.
+
+        Parameters
+        ----------
+        whole : StorePath
+            File or directory, on the store of the output.
+        """
+        self.check()  # it may have come up while the job ran
+        self._record(moving={"from": str(whole), "files": _listing(whole)})
+        self._move()
+
+    def discard(self) -> None:
+        """Remove what is not whole."""
+        with contextlib.suppress(CuratorLLMError):
+            _remove_files(self.partial)
+
+    def _move(self) -> None:
+        """Do what is left of a move; may be killed anywhere and done again."""
+        moving = self._known("moving")
+        new, source = moving["files"], StorePath(moving["from"], self.output.options)
+        there, waiting = _listing(self.output), _listing(source)
+        if all(name in waiting or _arrived(there.get(name), file) for name, file in new.items()):
+            before = self._known("written")
+            replaced = [name for name, file in there.items() if file == before.get(name) and name not in new]
+            _remove_files(self.output, [*replaced, *(name for name in waiting if name in there)])
+            _move_files(source, self.output, [name for name in new if name in waiting])
+            there = _listing(self.output)
+        self._record(written=there, moving=None)
+
+    def _known(self, what: str) -> dict[str, Any]:
+        return dict(self._directory.manifest().get(what, {}).get(str(self.output), {}))
+
+    def _record(self, **known: Any) -> None:
+        manifest = self._directory.manifest()
+        for what, value in known.items():
+            others = {url: said for url, said in manifest.get(what, {}).items() if url != str(self.output)}
+            manifest[what] = others if value is None else {**others, str(self.output): value}
+        self._directory.write_manifest(manifest)
+
+
+def _listing(location: StorePath) -> dict[str, dict[str, Any]]:
+    """Return the files of an output: what tells that they are still the same."""
+    return {
+        name: {"size": info["size"], "checksum": next((str(info[key]) for key in _CHECKSUMS if info.get(key)), None)}
+        for name, info in location.files().items()
+    }
+
+
+def _arrived(file: dict[str, Any] | None, moved: dict[str, Any] | None) -> bool:
+    """Say whether a file is one that was moved here: its checksum may have changed on the way, its size has not."""
+    return file is not None and moved is not None and file["size"] == moved["size"]
+
+
+def _remove_files(location: StorePath, names: Iterable[str] | None = None) -> None:
+    """Remove files, all by default."""
+    paths = [location.below(name).path for name in (location.files() if names is None else names)]
+    with reached(location):
+        if paths:
+            location.fs.rm(paths)
+
+
+def _move_files(source: StorePath, target: StorePath, names: list[str]) -> None:
+    fs = target.fs
+    pairs = [(source.below(name).path, target.below(name).path) for name in names]
+    with reached(target):
+        if any(names):
+            target.mkdir()
+        if pairs and fs.async_impl:  # many at once
+            fs.copy([old for old, _ in pairs], [new for _, new in pairs])
+            fs.rm([old for old, _ in pairs])
+        else:
+            for old, new in pairs:
+                fs.mv(old, new)
 
 
 def not_ours(output: object, run_dir: Path) -> ConfigurationError:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterable
+import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
@@ -14,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curator_llm.frame.columns import table_of
+from curator_llm.job.data import Data
 from curator_llm.job.inputs import Input
-from curator_llm.job.job_file import Data
 from curator_llm.job.json_lines import encode_lines
+from curator_llm.job.parts import write_part
+from curator_llm.job.storage import Location
 from curator_llm.prompt.cells import canonical_json
 
 
@@ -33,13 +32,13 @@ class ParquetOutput:
 
     Parameters
     ----------
-    directory : str
+    directory : Path or StorePath
         Exists.
     schema : pyarrow.Schema
         Of every file, whatever a piece holds.
     """
 
-    directory: str
+    directory: Location
     schema: Any
 
     def write(self, frame: pd.DataFrame, number: int) -> None:
@@ -50,30 +49,30 @@ class ParquetOutput:
             frame = frame.assign(**{name: pd.array(texts, dtype="string[pyarrow]")})
         table = pa.Table.from_pandas(frame, schema=self.schema, preserve_index=False)
         table = table.replace_schema_metadata(self.schema.metadata)
-        with _Part(self.directory, f"part-{number:05d}.parquet") as file:
-            pq.write_table(table, file)
+        content = io.BytesIO()
+        pq.write_table(table, content)
+        write_part(self.directory, f"part-{number:05d}.parquet", content.getvalue())
 
 
 @dataclass(frozen=True)
 class JsonLinesOutput:
     """One JSONL file per piece."""
 
-    directory: str
+    directory: Location
 
     def write(self, frame: pd.DataFrame, number: int) -> None:
         """Write piece `number`; a second writing replaces the first."""
-        with _Part(self.directory, f"part-{number:05d}.jsonl") as file:
-            file.write(encode_lines(frame))
+        write_part(self.directory, f"part-{number:05d}.jsonl", encode_lines(frame))
 
 
-def make_output(data: Data, directory: Path, meta: pd.DataFrame, source: Input) -> Output:
+def make_output(data: Data, directory: Location, meta: pd.DataFrame, source: Input) -> Output:
     """Return what writes the pieces of a job into a directory.
 
     Parameters
     ----------
     data : Data
         The output, as the job file has it.
-    directory : Path
+    directory : Path or StorePath
         Beside the output's path.
     meta : pandas.DataFrame
         Empty, with the columns and dtypes to write.
@@ -81,8 +80,8 @@ def make_output(data: Data, directory: Path, meta: pd.DataFrame, source: Input) 
         Its columns keep the types they have on disk.
     """
     if data.format == "jsonl":
-        return JsonLinesOutput(str(directory))
-    return ParquetOutput(str(directory), output_schema(meta, source))
+        return JsonLinesOutput(directory)
+    return ParquetOutput(directory, output_schema(meta, source))
 
 
 def output_schema(meta: pd.DataFrame, source: Input) -> Any:
@@ -107,49 +106,5 @@ def output_schema(meta: pd.DataFrame, source: Input) -> Any:
     return pa.schema(fields, metadata=metadata)
 
 
-def join_lines(directory: Path, file: Path) -> None:
-    """Write all parts of a directory into one file, in their order."""
-    with file.open("wb") as whole:
-        for part in sorted(directory.glob("part-*.jsonl"), key=_number):
-            with part.open("rb") as lines:
-                shutil.copyfileobj(lines, whole)
-        whole.flush()
-        os.fsync(whole.fileno())
-
-
-def remove_strays(directory: Path, parts: Iterable[int]) -> None:
-    """Remove what tasks left that were killed, or done twice."""
-    wanted = set(parts)
-    for file in directory.iterdir():
-        if not file.name.startswith("part-") or file.suffix == ".new" or _number(file) not in wanted:
-            file.unlink()
-
-
-def _number(part: Path) -> int:
-    return int(part.name.removeprefix("part-").partition(".")[0])
-
-
 def _is_text(field: Any) -> bool:
     return bool(pa.types.is_string(field.type) or pa.types.is_large_string(field.type))
-
-
-class _Part:
-    """A file that appears under its name when it is whole: two workers may write the same piece."""
-
-    def __init__(self, directory: str, name: str) -> None:
-        self._path = Path(directory, name)
-        self._new = Path(directory, f"{name}.{os.urandom(4).hex()}.new")
-
-    def __enter__(self) -> Any:
-        self._file = self._new.open("xb")
-        return self._file
-
-    def __exit__(self, *failure: object) -> None:
-        with self._file:
-            if failure == (None, None, None):
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        if failure == (None, None, None):
-            self._new.replace(self._path)
-        else:
-            self._new.unlink()

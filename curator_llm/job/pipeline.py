@@ -6,7 +6,7 @@ later filter drops them; nothing is asked twice to count it; and memory holds on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,9 +15,10 @@ from curator_llm.errors import ConfigurationError, CuratorLLMError
 from curator_llm.frame.counts import Counts
 from curator_llm.frame.stages import Stage
 from curator_llm.job.filters import Filter
-from curator_llm.job.inputs import Piece
-from curator_llm.job.job_file import Job
+from curator_llm.job.job_file import Job, Query
 from curator_llm.job.outputs import Output
+from curator_llm.job.pieces import Piece
+from curator_llm.job.retries import RetriedStage, Retry, adds_the_same
 from curator_llm.spec.endpoint import Endpoint
 
 Step = Stage | Filter
@@ -41,15 +42,29 @@ class PieceReport:
     counts: tuple[Counts, ...]
 
 
-def build_steps(job: Job, endpoints: Mapping[str, Endpoint]) -> tuple[Step, ...]:
-    """Make a job's stages.
+def build_steps(job: Job, endpoints: Mapping[str, Endpoint], retries: Sequence[Retry] = ()) -> tuple[Step, ...]:
+    """Make a job's stages, each with its retries.
 
     Raises
     ------
     JobFileError
         When one cannot be made.
     """
-    return tuple(step if isinstance(step, Filter) else step.build(endpoints[step.endpoint]) for step in job.steps)
+    return tuple(step if isinstance(step, Filter) else _build(step, endpoints, retries) for step in job.steps)
+
+
+def _build(query: Query, endpoints: Mapping[str, Endpoint], retries: Sequence[Retry]) -> Stage:
+    base = query.build(endpoints[query.endpoint])
+    drawn: list[tuple[tuple[str, ...], Stage]] = []
+    for retry in retries:
+        if retry.stage == query.output:
+            changed = query.changed(retry.settings, endpoints)
+            stage = changed.build(endpoints[changed.endpoint]).with_draw(retry.draw)
+            if not adds_the_same(base, stage):
+                msg = f"a retry with {', '.join(retry.settings)} would add other columns: change what is asked alone."
+                raise query.place.error(msg)
+            drawn.append((retry.statuses, stage))
+    return RetriedStage(base, drawn) if drawn else base
 
 
 def check_steps(job: Job, steps: tuple[Step, ...], meta: pd.DataFrame) -> pd.DataFrame:

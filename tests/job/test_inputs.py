@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curator_llm.errors import ConfigurationError, JobFileError
-from curator_llm.job import inputs, json_lines
+from curator_llm.job import json_lines, pieces
 from curator_llm.job.inputs import open_input
-from curator_llm.job.job_file import Data
+from curator_llm.job.data import Data
 from curator_llm.job.places import Place
 
 
@@ -29,11 +29,11 @@ def write_lines(path, rows) -> None:
 
 
 def test_pieces_hold_equal_numbers_of_rows_however_the_row_groups_were_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "_FEWEST_ROWS", 1)
-    monkeypatch.setattr(inputs, "MOST_ROWS", 10)
+    monkeypatch.setattr(pieces, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(pieces, "MOST_ROWS", 10)
     pq.write_table(pa.table({"n": range(7)}), tmp_path / "a.parquet", row_group_size=3)
     pq.write_table(pa.table({"n": range(7, 36)}), tmp_path / "b.parquet")
-    monkeypatch.setattr(inputs, "_FEWEST_PIECES", 1)
+    monkeypatch.setattr(pieces, "FEWEST_PIECES", 1)
     source = open_input(data(tmp_path))
     assert [piece.read()["n"].tolist() for piece in source.pieces()] == [
         list(range(10)),
@@ -92,7 +92,7 @@ def test_lines_are_read_once_each_however_pieces_cut_the_file(tmp_path, monkeypa
     path = tmp_path / "a.jsonl"
     path.write_text("\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
     for size in (1, 3, 17, 64, 10_000):
-        monkeypatch.setattr(json_lines, "_MOST_BYTES", size)
+        monkeypatch.setattr(pieces, "MOST_BYTES", size)
         source = open_input(data(path, "jsonl"))
         assert read_all(source).to_dict("records") == rows
         assert source.rows == 60
@@ -124,7 +124,7 @@ def test_json_columns_have_the_dtypes_of_their_first_lines(tmp_path):
     ],
 )
 def test_a_later_line_that_does_not_fit_is_an_error_that_says_where(tmp_path, monkeypatch, last, said):
-    monkeypatch.setattr(json_lines, "_SAMPLE_LINES", 2)
+    monkeypatch.setattr(json_lines, "SAMPLE_RECORDS", 2)
     path = tmp_path / "a.jsonl"
     path.write_text('{"n": 1}\n{"n": 2}\n' + last + "\n")
     source = open_input(data(path, "jsonl"))

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curator_llm.job.inputs import open_input
-from curator_llm.job.job_file import Data
-from curator_llm.job.outputs import join_lines, make_output, remove_strays
+from curator_llm.job.data import Data
+from curator_llm.job.outputs import make_output
+from curator_llm.job.parts import join_lines, remove_strays
 from curator_llm.job.places import Place
 
 PLACE = Place("job.yaml", "output")

@@ -1,0 +1,270 @@
+"""CSV after RFC 4180, UTF-8: quoted fields may hold delimiters, line ends and doubled quotes. Read, never written.
+
+A column is numbers or booleans only where its first values are written in a way that loses nothing when they are read
+as such: ``007``, ``+1``, ``1e5`` and ``1.50`` stay text, and so do more digits than a number holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from curator_llm.errors import ConfigurationError
+from curator_llm.job.data import Data
+from curator_llm.job.pieces import selected
+from curator_llm.job.records import (
+    SAMPLE_RECORDS,
+    BrokenRecordError,
+    RecordInput,
+    Span,
+    first_record,
+    line_ends,
+    scan,
+)
+from curator_llm.job.storage import StoredFile
+from curator_llm.spec.nearest import nearest
+
+_QUOTE, _LINE_FEED, _CARRIAGE_RETURN = b'"\n\r'
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])")
+_TEXT = "string[pyarrow]"
+
+
+def _whole(text: str) -> int | None:
+    value = int(text) if _WHOLE.fullmatch(text) else None
+    return value if value is not None and -(2**63) <= value < 2**63 else None
+
+
+def _number(text: str) -> float | None:
+    """Return a number that 64 bits hold to the last digit; whole ones may stand among decimals."""
+    if not (_DECIMAL.fullmatch(text) or _WHOLE.fullmatch(text)):
+        return None
+    value = float(text)
+    return value if Decimal(repr(value)) == Decimal(text) else None
+
+
+#: How the values of a dtype are read; None for a text that is no such value. The first that fits a column is taken.
+_READ: dict[str, Callable[[str], Any]] = {
+    "Int64": _whole,
+    "Float64": _number,
+    "boolean": {"true": True, "false": False, "True": True, "False": False}.get,
+}
+
+
+@dataclass(frozen=True)
+class CsvLines:
+    """CSV files with the same columns.
+
+    Parameters
+    ----------
+    delimiter : str
+        One ASCII character.
+    dtypes : dict
+        Of the columns that are read.
+    header : tuple of str
+        Of one file.
+    """
+
+    delimiter: str
+    dtypes: dict[str, str] = field(default_factory=dict)
+    header: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, files: tuple[StoredFile, ...], data: Data) -> RecordInput:
+        """Learn columns from the header, and dtypes from the first records.
+
+        Raises
+        ------
+        JobFileError
+            When a column is not there.
+        ConfigurationError
+            When a file is no CSV.
+        """
+        layout, _ = cls(data.delimiter).begin(files[0])
+        names = selected(list(layout.header), data.columns, data.place)
+        for name in names:
+            if not name or names.count(name) > 1 or layout.header.count(name) > 1:
+                what = f"{layout.header.count(name)} columns {name!r}" if name else "a column without a name"
+                msg = f"{files[0]} has {what}: list the others in `columns`, or mend the header line."
+                raise data.place.error(msg)
+        for name in data.as_text:
+            if name not in names:
+                msg = f"`as_text` names {name!r}, which is not read. {nearest(name, names)}"
+                raise data.place.error(msg)
+        layout = replace(layout, dtypes=dict.fromkeys(names, _TEXT))
+        sample = layout.sample(files)
+        dtypes = {name: _TEXT if name in data.as_text else _dtype(sample.column(name).to_pylist()) for name in names}
+        return RecordInput(files, replace(layout, dtypes=dtypes))
+
+    def begin(self, file: StoredFile) -> tuple[CsvLines, int]:
+        """Return the layout of one file, and the byte behind its header line.
+
+        Raises
+        ------
+        ConfigurationError
+            When it has no header line, or other columns than the first file.
+        """
+        record, stop = first_record(file, self)
+        if not record:
+            msg = f"{file} is empty: the first line of a CSV file names its columns."
+            raise ConfigurationError(msg)
+        _check_utf8(record, f"{file}, the header line", lambda _: "")
+        options = {"read_options": _all_of(record), "parse_options": self._parse_options(None)}
+        header = tuple(csv.read_csv(pa.BufferReader(record), **options).column_names)
+        missing, more = sorted(set(self.header) - set(header)), sorted(set(header) - set(self.header))
+        if self.header and (missing or more):
+            lacks = f" lacks {', '.join(map(repr, missing))}" if missing else ""
+            has = f" has {', '.join(map(repr, more))}" if more else ""
+            both = " and" if lacks and has else ""
+            msg = f"{file}{lacks}{both}{has}, unlike the first file: all must have the same columns."
+            raise ConfigurationError(msg)
+        return replace(self, header=header), stop
+
+    def records(self, block: bytes, *, last: bool) -> tuple[Any, Any]:
+        """Return where records end: at line feeds behind an even number of quotes.
+
+        Raises
+        ------
+        BrokenRecordError
+            For a quote where none may stand, and for a carriage return without a line feed outside of quotes.
+        """
+        codes = np.frombuffer(block, dtype=np.uint8)
+        quotes = np.flatnonzero(codes == _QUOTE)
+        self._check_quotes(codes, quotes)
+        if last and len(quotes) % 2:
+            raise BrokenRecordError(int(quotes[-1]), "a quote is opened and not closed.")
+        ends = line_ends(block, last=last)
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+        returns = np.flatnonzero(codes[:-1] == _CARRIAGE_RETURN)
+        alone = returns[(codes[returns + 1] != _LINE_FEED) & (np.searchsorted(quotes, returns) % 2 == 0)]
+        if len(alone):
+            reason = (
+                "a carriage return without a line feed: end lines with LF or CRLF, and put quotes around the field."
+            )
+            raise BrokenRecordError(int(alone[0]), reason)
+        if not len(ends):
+            return ends, np.zeros(0, dtype=bool)
+        starts = np.concatenate(([0], ends[:-1]))
+        firsts = codes[starts]
+        blank = (firsts == _LINE_FEED) | ((firsts == _CARRIAGE_RETURN) & (ends - starts <= len("\r\n")))
+        return ends, ~blank
+
+    def _check_quotes(self, codes: Any, quotes: Any) -> None:
+        """Refuse quotes inside of a field: counted as pairs, they would hide the ends of records."""
+        opening, closing = quotes[::2], quotes[1::2]
+        delimiter = ord(self.delimiter)
+        opening, closing = opening[opening > 0], closing[closing + 1 < len(codes)]
+        astray = opening[~np.isin(codes[opening - 1], [delimiter, _LINE_FEED, _QUOTE])]
+        behind = closing[~np.isin(codes[closing + 1], [delimiter, _LINE_FEED, _CARRIAGE_RETURN, _QUOTE])]
+        if len(astray) or len(behind):
+            offset = min(int(some[0]) for some in (astray, behind) if len(some))
+            reason = 'a quote inside of a field: put quotes around the field, and write "" for a quote in it.'
+            raise BrokenRecordError(offset, reason)
+
+    def frame(self, span: Span, block: bytes) -> pd.DataFrame:
+        """Return the rows of some records.
+
+        Raises
+        ------
+        ConfigurationError
+            For a record that does not have the columns and types of the first ones.
+        """
+        table = self.texts(span, block)
+        columns = {name: self._column(name, table.column(name), span) for name in self.dtypes}
+        return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
+
+    def sample(self, files: tuple[StoredFile, ...]) -> pa.Table:
+        """Return the first records, all as text."""
+        tables = [self._schema.empty_table()]
+        for file in files:
+            layout, start = self.begin(file)
+            for span, block in scan(file, layout, start):
+                tables.append(layout.texts(span, block))
+                if sum(table.num_rows for table in tables) >= SAMPLE_RECORDS:
+                    return pa.concat_tables(tables).slice(0, SAMPLE_RECORDS)
+        return pa.concat_tables(tables)
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in self.dtypes])
+
+    def texts(self, span: Span, block: bytes) -> pa.Table:
+        """Return the fields as text, empty ones as null."""
+        _check_utf8(block, str(span.file), lambda byte: f", record {span.first + self._rows(block[:byte]):,}")
+        torn: list[Any] = []
+
+        def tear(row: Any) -> str:
+            torn.append(row)
+            return "skip"
+
+        # by position: names of columns that are not read may be there twice
+        positions = [str(self.header.index(name)) for name in self.dtypes]
+        table = csv.read_csv(
+            pa.BufferReader(block),
+            read_options=_all_of(block, [str(position) for position in range(len(self.header))]),
+            parse_options=self._parse_options(tear),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(positions, pa.string()),
+                include_columns=positions,
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+        if torn:
+            msg = (
+                f"{span.file}, record {span.first + torn[0].number - 1:,}: it has {torn[0].actual_columns} fields, the "
+                f"header line {torn[0].expected_columns}: check `delimiter` ({self.delimiter!r}), and put quotes around"
+                " fields that hold it."
+            )
+            raise ConfigurationError(msg)
+        return pa.table(table.columns, schema=self._schema)
+
+    def _rows(self, block: bytes) -> int:
+        return int(self.records(block, last=False)[1].sum())
+
+    def _column(self, name: str, texts: Any, span: Span) -> Any:
+        dtype = self.dtypes[name]
+        if dtype == _TEXT:
+            return pd.array(texts, dtype=cast("Any", dtype))
+        read = _READ[dtype]
+        values = [None if text is None else read(text) for text in texts.to_pylist()]
+        for row, (text, value) in enumerate(zip(texts.to_pylist(), values, strict=True)):
+            if text is not None and value is None:
+                msg = (
+                    f"{span.file}, record {span.first + row:,}: column {name!r} holds {text!r}, and the first "
+                    f"{SAMPLE_RECORDS:,} records hold {dtype}: name the column in `as_text` of the input, or mend it."
+                )
+                raise ConfigurationError(msg)
+        return pd.array(cast("Any", values), dtype=cast("Any", dtype))
+
+    def _parse_options(self, torn: Any) -> Any:
+        return csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=torn)
+
+
+def _all_of(block: bytes, names: list[str] | None = None) -> Any:
+    """Read all at once: records that Arrow would look for itself may hold line ends."""
+    return csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names)
+
+
+def _check_utf8(block: bytes, where: str, place: Callable[[int], str]) -> None:
+    try:
+        block.decode()
+    except UnicodeDecodeError as error:
+        msg = (
+            f"{where}{place(error.start)}: this is no UTF-8 text: convert the file, for example with `iconv -t utf-8`."
+        )
+        raise ConfigurationError(msg) from None
+
+
+def _dtype(texts: list[str | None]) -> str:
+    given = [text for text in texts if text is not None]
+    fitting = (dtype for dtype, read in _READ.items() if given and all(read(text) is not None for text in given))
+    return next(fitting, _TEXT)

@@ -1,0 +1,96 @@
+"""The `input` and `output` of a job file: a format, a place, and how it is read."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from curator_llm.job.places import Place
+from curator_llm.job.storage import Location, StorePath, read_location
+
+Format = Literal["parquet", "jsonl", "csv"]
+
+_WRITTEN = ("parquet", "jsonl")
+_READ = (*_WRITTEN, "csv")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where rows come from or go to.
+
+    Parameters
+    ----------
+    format : {"parquet", "jsonl", "csv"}
+    path : Path or StorePath
+        Absolute, or a URL with its options; of an input also a directory or a glob.
+    place : Place
+        For errors.
+    columns : tuple of str, optional
+        Of an input: which are read.
+    delimiter : str, default ","
+        Of CSV.
+    as_text : tuple of str, optional
+        Of CSV: columns that are text, whatever they look like.
+    """
+
+    format: Format
+    path: Location
+    place: Place
+    columns: tuple[str, ...] | None = None
+    delimiter: str = ","
+    as_text: tuple[str, ...] = ()
+
+
+def read_input(value: Any, place: Place) -> Data:
+    """Read what a job file has as `input`.
+
+    Raises
+    ------
+    JobFileError
+        When it cannot be one.
+    """
+    given = place.mapping(value, [*_READ, "columns", "storage_options", "delimiter", "as_text"])
+    kind = place.one_of(given, _READ)
+    for name in ("delimiter", "as_text"):
+        if name in given and kind != "csv":
+            msg = f"`{name}` is of csv; this input is {kind}."
+            raise place.error(msg)
+    delimiter = given.get("delimiter", ",")
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+        msg = f"is {delimiter!r}: give one ASCII character, such as ';' or \"\\t\" (in double quotes)."
+        raise (place / "delimiter").error(msg)
+    lists = {
+        name: (place / name).texts(given[name], "[id, text]")
+        for name in ("columns", "as_text")
+        if given.get(name) is not None
+    }
+    return Data(cast("Format", kind), _location(given, kind, place), place / kind, delimiter=delimiter, **lists)
+
+
+def read_output(value: Any, place: Place) -> Data:
+    """Read what a job file has as `output`.
+
+    Raises
+    ------
+    JobFileError
+        When it cannot be one.
+    """
+    given = place.mapping(value, [*_READ, "storage_options"])
+    if "csv" in given:
+        msg = "CSV is read, not written: give `parquet` or `jsonl`."
+        raise place.error(msg)
+    kind = place.one_of(given, _WRITTEN)
+    location = _location(given, kind, place)
+    if isinstance(location, StorePath):
+        url = location.url
+        if "::" in url or glob.has_magic(url) or url.count("/") < len(("", "", "path")):
+            msg = f"is {url!r}: give the URL of a directory or file below a bucket, without `::` and wildcards."
+            raise (place / kind).error(msg)
+    return Data(cast("Format", kind), location, place / kind)
+
+
+def _location(given: Mapping[str, Any], kind: str, place: Place) -> Location:
+    text = (place / kind).text(given[kind], f"docs.{kind}")
+    return read_location(text, given.get("storage_options"), place / kind)

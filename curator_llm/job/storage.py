@@ -1,0 +1,301 @@
+"""Where data lies: a path of this machine, or a URL of a store that fsspec knows (s3://, gs://, hf://, memory://, ...).
+
+Local data keeps `pathlib.Path`. A `StorePath` travels to the workers with its options, so these hold no secret: each
+process finds the credentials where the store's own tools find them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from curator_llm.errors import CuratorLLMError, RunError
+from curator_llm.job.places import Place
+
+#: Where stores find credentials without being told.
+_CREDENTIALS = {
+    "s3": "AWS_PROFILE, or ~/.aws/credentials",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
+    "hf": "HF_TOKEN, or `hf auth login`",
+    "abfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_SAS_TOKEN",
+}
+_CREDENTIALS |= {"s3a": _CREDENTIALS["s3"], "gcs": _CREDENTIALS["gs"], "az": _CREDENTIALS["abfs"]}
+
+_SECRET_NAMES = re.compile(
+    r"secret|token|passw|passphrase|credential|signature|sas|connection_?string|account_?key|access_?key|api_?key"
+    r"|authorization|cookie|key$",
+    re.IGNORECASE,
+)
+_SECRET_VALUES = re.compile(
+    r"(AKIA|ASIA)[A-Z0-9]{12}|hf_\w{20}|gh[po]_\w{20}|ya29\.|eyJ[\w-]{10}|sk-\w|-----BEGIN|Bearer |Basic "
+    r"|\w+://[^/@\s]*:[^/@\s]*@"
+)
+#: Words that gcsfs and others take as `token`, and files that hold one.
+_NO_TOKENS = re.compile(r"anon|cloud|cache|browser|google_default|.*\.json")
+
+
+@dataclass(frozen=True)
+class StorePath:
+    """A path on a store.
+
+    Parameters
+    ----------
+    url : str
+    options : mapping, optional
+        Of the file system that fsspec makes of the URL.
+
+    Examples
+    --------
+    >>> output = StorePath("memory://team/tagged")
+    >>> str(output / "part-00000.parquet"), output.with_name("beside").name
+    ('memory://team/tagged/part-00000.parquet', 'beside')
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fs(self) -> Any:
+        """The file system; fsspec keeps one per process and options."""
+        return fsspec.core.url_to_fs(self.url, **self.options)[0]
+
+    @property
+    def path(self) -> str:
+        """What the file system calls it."""
+        return str(fsspec.core.url_to_fs(self.url, **self.options)[1])
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """The file name's last suffix, with its dot."""
+        return Path(self.name).suffix
+
+    def with_name(self, name: str) -> StorePath:
+        """Return the path beside this one."""
+        return StorePath(f"{self.url.rpartition('/')[0]}/{name}", self.options)
+
+    def siblings(self, prefix: str) -> list[StorePath]:
+        """Return what lies beside this one under names that begin so."""
+        above = self.url.rpartition("/")[0]
+        directory = StorePath(above, self.options)
+        with reached(directory):
+            self.fs.invalidate_cache()
+            found = self.fs.ls(directory.path, detail=False) if self.fs.exists(directory.path) else []
+        names = sorted({path.rstrip("/").rpartition("/")[2] for path in found})
+        return [self.with_name(name) for name in names if name.startswith(prefix)]
+
+    def __truediv__(self, name: str) -> StorePath:
+        return StorePath(f"{self.url}/{name}", self.options)
+
+    def below(self, name: str) -> StorePath:
+        """Return a file as `files` names it."""
+        return self / name if name else self
+
+    def mkdir(self, *, parents: bool = True) -> None:
+        """Make it a directory, on stores that have some."""
+        del parents  # those above are made, too, as stores do
+        with reached(self):
+            self.fs.makedirs(self.path, exist_ok=True)
+
+    @contextmanager
+    def open(self, mode: str) -> Iterator[Any]:
+        """Open it for bytes."""
+        with reached(self), self.fs.open(self.path, mode) as file:
+            yield file
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write a file with one request."""
+        with reached(self):
+            self.fs.pipe_file(self.path, content)
+
+    def unlink(self) -> None:
+        """Remove a file."""
+        with reached(self):
+            self.fs.rm_file(self.path)
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Return the files below, as the store has them now: their names from here on, "" for this one itself."""
+        with reached(self):
+            self.fs.invalidate_cache()  # others write, too
+            found = self.fs.find(self.path, detail=True) if self.fs.exists(self.path) else {}
+        files = {name[len(self.path) :].lstrip("/"): info for name, info in found.items()}
+        return {name: info for name, info in files.items() if not (name.endswith("/") or info["type"] == "directory")}
+
+    def __str__(self) -> str:
+        return self.url
+
+
+#: Where data lies.
+Location = Path | StorePath
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file to read, local or on a store; travels to workers.
+
+    Parameters
+    ----------
+    fs : fsspec.AbstractFileSystem
+    path : str
+    """
+
+    fs: Any
+    path: str
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """Open it for reading bytes.
+
+        Raises
+        ------
+        RunError
+            When a store does not give it.
+        """
+        with reached(self, local=self.is_local), self.fs.open(self.path, "rb") as stream:
+            yield stream
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop`: one request.
+
+        Raises
+        ------
+        RunError
+            When a store does not give them.
+        """
+        with reached(self, local=self.is_local):
+            return bytes(self.fs.cat_file(self.path, start=start, end=stop))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on a file system of this machine."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else str(self.fs.unstrip_protocol(self.path))
+
+
+def read_location(text: str, options: Any, place: Place) -> Location:
+    """Read a path or URL of a job file. Looks at nothing, imports nothing.
+
+    Parameters
+    ----------
+    text : str
+        Relative paths are relative to the current directory.
+    options : mapping or None
+        What the job file has as `storage_options`.
+    place : Place
+        For errors.
+
+    Raises
+    ------
+    JobFileError
+        When it holds what looks like a secret, which is not repeated; when options stand beside a local path.
+    """
+    protocol, _, rest = text.partition("://")
+    if not rest or protocol in {"file", "local"}:
+        if options:
+            msg = f"`storage_options` are for URLs such as s3://...; {text!r} is a local path."
+            raise place.error(msg)
+        return Path.cwd() / Path(rest or text).expanduser()
+    protocol = _protocol(text)
+    where = _CREDENTIALS.get(protocol, "the environment or the configuration files of its own tools")
+    address = urlsplit(text)
+    if address.password or any(_SECRET_NAMES.search(name) for name, _ in parse_qsl(address.query)):
+        msg = f"the URL holds a secret, and job files travel: leave it out; {protocol} finds one in {where}."
+        raise place.error(msg)
+    if not isinstance(options or {}, Mapping):
+        msg = f"`storage_options` is {options!r}: give a mapping, such as {{anon: true}}."
+        raise place.error(msg)
+    name = _secret_in(options or {})
+    if name is not None:
+        msg = (
+            f"`storage_options` holds what looks like a secret in `{name}`, and job files travel: leave it out; every "
+            f"worker finds credentials of {protocol} in {where}."
+        )
+        raise place.error(msg)
+    return StorePath(text.rstrip("/"), dict(options or {}))
+
+
+def _secret_in(options: Mapping[Any, Any], around: str = "") -> str | None:
+    """Return the dotted name of a value that looks like a secret."""
+    for key, value in options.items():
+        name = f"{around}{key}"
+        if isinstance(value, Mapping):
+            found = _secret_in(value, f"{name}.")
+            if found is not None:
+                return found
+        elif isinstance(value, list | tuple):
+            found = _secret_in(dict(enumerate(value)), f"{name}.")
+            if found is not None:
+                return found
+        elif isinstance(value, str | int) and not isinstance(value, bool):
+            harmless = str(key) == "token" and _NO_TOKENS.fullmatch(str(value))
+            if not harmless and (_SECRET_NAMES.search(str(key)) or _SECRET_VALUES.search(str(value))):
+                return name
+    return None
+
+
+def check_store(location: Location, place: Place) -> None:
+    """Make the file system of a URL; what it needs may not be installed.
+
+    Raises
+    ------
+    JobFileError
+        With the sentence of fsspec that names the package.
+    """
+    if isinstance(location, Path):
+        return
+    try:
+        location.fs  # noqa: B018  made here, kept by fsspec
+    except ImportError as error:
+        package = re.search(r"[Ii]nstall '?([\w.\[\]-]+)", str(error))
+        line = f" (pip install {package[1]})" if package and package[1] != "the" else ""
+        msg = f"{location}: {str(error).rstrip('.')}{line}, here and on every worker."
+        raise place.error(msg) from None
+    except Exception as error:  # noqa: BLE001  each store has exceptions of its own
+        raise place.error(_said(str(location), error)) from None
+
+
+@contextmanager
+def reached(where: object, *, local: bool = False) -> Iterator[None]:
+    """Turn what a store raises into an error of ours; what local files raise stays as it is.
+
+    Raises
+    ------
+    RunError
+        With the store's reason; texts that may hold more than a reason stay out.
+    """
+    try:
+        yield
+    except CuratorLLMError:
+        raise
+    except Exception as error:
+        if local:
+            raise
+        raise RunError(_said(str(where), error)) from None
+
+
+def _said(where: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{where}: no such file."
+    reason = str(error).partition("\n")[0] if isinstance(error, OSError | ValueError | TypeError) else ""
+    said = type(error).__name__ if not reason or _SECRET_VALUES.search(reason) else reason
+    credentials = _CREDENTIALS.get(_protocol(where))
+    fix = f"; credentials are found in {credentials}" if credentials else ""
+    return f"{where} cannot be reached ({said}): check the address and `storage_options`{fix}."
+
+
+def _protocol(url: str) -> str:
+    return url.partition("://")[0].rpartition("::")[2]
