@@ -122,7 +122,7 @@ class ClientTransport:
             # What NeMo Curator's clients say of a reply without scores; all else is no completion.
             without_scores = self._scores and said.startswith("Logprobs not found")
             return Reply(200, {}, NO_CONTENT if without_scores else msgspec.json.encode(said), elapsed_s)
-        return Fault("client_error", True, f"{type(error).__name__}: {said}"[:500], elapsed_s)
+        return Fault("client_error", True, ": ".join(filter(None, [type(error).__name__, said]))[:500], elapsed_s)
 
 
 class _Awaited:
