@@ -1,23 +1,43 @@
-"""The command line: ``curator-llm run``, ``check`` and ``serve``; also ``dask curator-llm``.
+"""The command line: ``curator-llm run``, ``check``, ``retry``, ``stop``, ``report`` and ``serve``.
 
-Exit codes: 0 done, 1 crashed, 2 usage or job file, 3 stopped for good (key, model, quota, TLS, journal), 4 too many
-failed rows, 75 interrupted and resumable.
+Also as ``dask curator-llm``. Exit codes: 0 done, 1 crashed, 2 usage or job file, 3 stopped for good (key, model, quota,
+TLS, journal), 4 too many failed rows, 75 interrupted and resumable.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curator_llm import __version__
 from curator_llm.errors import ConfigurationError, CuratorLLMError
 
+if TYPE_CHECKING:
+    from curator_llm.job.job_file import Job
+    from curator_llm.job.retries import Retry
+
 _JOB = click.argument("job", type=click.Path(dir_okay=False))
+_RUN_DIR = click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
+_SET = click.option(
+    "--set",
+    "settings",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Change a value of the job file, such as endpoints.gpt.max_concurrent_requests=64 or "
+    "stages.topic.generation.max_tokens=8; VALUE is YAML. May be repeated.",
+)
+_SCHEDULER = click.option(
+    "--scheduler", metavar="ADDRESS", help="Run on the cluster of this scheduler, tcp://10.0.0.1:8786."
+)
+_WAIT = click.option("--wait", is_flag=True, help="Wait for another process that works in the run directory.")
+_DRY_RUN = click.option("--dry-run", "dry", is_flag=True, help="Count requests and show the first ones; send nothing.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,36 +52,82 @@ def main() -> None:
 
 @main.command()
 @_JOB
-@click.option("--scheduler", metavar="ADDRESS", help="Run on the cluster of this scheduler, tcp://10.0.0.1:8786.")
-@click.option("--dry-run", "dry", is_flag=True, help="Count requests and show the first ones; send nothing.")
-def run(job: str, scheduler: str | None, dry: bool) -> None:
+@_SET
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Read the first N rows of the input alone.")
+@_SCHEDULER
+@_WAIT
+@_DRY_RUN
+def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str | None, wait: bool, dry: bool) -> None:
     """Run the job file JOB.
 
     Paths in it are relative to the current directory; on a cluster of several machines they must mean the same on all.
-    The output appears when it is whole; until then it is written beside its path.
+    The output appears when it is whole; until then it is written beside its path. The output of a run with --limit is
+    replaced by that of the next one.
+
+    Ctrl-C, SIGTERM and `curator-llm stop` keep what was answered: the same command goes on. One process works in a run
+    directory; a second one is refused, or waits with --wait. A process that is gone is followed within a minute.
 
     Exit codes: 0 done; 1 crashed; 2 usage or job file; 3 stopped for good (key, model, quota, TLS, journal); 4 too many
     failed rows; 75 interrupted, run again to go on. The same word stands in report.json.
     """
-    from curator_llm.job.check import check_job
-    from curator_llm.job.dry_run import dry_run
-    from curator_llm.job.job_file import ClusterSpec, load_job
-    from curator_llm.job.run import run_job
+    from curator_llm.job.job_file import load_job
 
     with _own_errors():
-        loaded = load_job(job)
-        if scheduler is not None:
-            loaded = dataclasses.replace(loaded, cluster=ClusterSpec(scheduler=scheduler))
-        if dry:
-            dry_run(check_job(loaded), click.echo)
-            return
-        ending = run_job(loaded, say=_say)
-    sys.exit(ending.exit_code)
+        loaded = dataclasses.replace(load_job(job, _with_scheduler(settings, scheduler)), limit=limit)
+        code = _run(loaded, wait=wait, dry=dry)
+    sys.exit(code)
+
+
+@main.command()
+@_RUN_DIR
+@click.option(
+    "--status",
+    "statuses",
+    metavar="STATUS",
+    multiple=True,
+    required=True,
+    help="Ask the rows anew that ended so: truncated, rejected, invalid, ... May be repeated.",
+)
+@click.option("--stage", metavar="OUTPUT", help="The stage, by its output; needed where there are several.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="What is different, by paths within the stage, such as generation.max_tokens=2000, prompt=... or "
+    "endpoint=other. May be repeated.",
+)
+@_SCHEDULER
+@_WAIT
+@_DRY_RUN
+def retry(
+    run_dir: Path,
+    statuses: tuple[str, ...],
+    stage: str | None,
+    settings: tuple[str, ...],
+    scheduler: str | None,
+    wait: bool,
+    dry: bool,
+) -> None:
+    """Ask rows of the run in RUN_DIR anew: those whose stage ended with a STATUS. All others keep their answers.
+
+    The job is the one that was last run there. The run remembers its retries: every later `run` gives the merged
+    answers, and pays nothing for them. Ends like `run`.
+    """
+    from curator_llm.job.again import kept_job, retry_of
+    from curator_llm.job.retries import check_statuses
+
+    with _own_errors():
+        check_statuses(statuses)
+        with kept_job(run_dir, _with_scheduler((), scheduler)) as job:
+            code = _run(job, retry_of(job, stage, statuses, settings), wait=wait, dry=dry)
+    sys.exit(code)
 
 
 @main.command()
 @_JOB
-def check(job: str) -> None:
+@_SET
+def check(job: str, settings: tuple[str, ...]) -> None:
     """Check the job file JOB: its keys, the data's columns, every stage. Sends nothing and needs no key."""
     from curator_llm.job.check import check_job
     from curator_llm.job.job_file import load_job
@@ -69,12 +135,41 @@ def check(job: str) -> None:
     from curator_llm.job.run_directory import RunDirectory
 
     with _own_errors():
-        checked = check_job(load_job(job))
-        output_place(checked.job.output.path, RunDirectory(checked.job.run_dir)).check()
+        loaded = load_job(job, settings)
+        directory = RunDirectory(loaded.run_dir)
+        checked = check_job(loaded, directory.retries())
+        output_place(loaded.output.path, directory).check()
     for stage in checked.stages:
         click.echo(f"{stage.spec.output}: {stage.spec.endpoint.model}, reads {', '.join(stage.spec.operation.inputs)}")
     columns = ", ".join(map(str, checked.meta.columns))
     click.echo(f"{job} is sound: {checked.source.rows:,} rows; columns written: {columns}")
+
+
+@main.command()
+@_RUN_DIR
+def stop(run_dir: Path) -> None:
+    """Stop the run in RUN_DIR, from this or another machine: like Ctrl-C, within a few seconds.
+
+    Exit codes: 0, also when nobody works there; 2 when it is no run directory.
+    """
+    from curator_llm.job.stop import stop_run
+
+    with _own_errors():
+        click.echo(stop_run(run_dir))
+
+
+@main.command()
+@_RUN_DIR
+@click.option("--json", "as_json", is_flag=True, help="Print report.json as it is.")
+def report(run_dir: Path, as_json: bool) -> None:
+    """Say how the run in RUN_DIR ended: rows, tokens, cost, where the output is, and how to go on."""
+    from curator_llm.job.report_text import read_report, report_text
+
+    with _own_errors():
+        if as_json:
+            click.echo(json.dumps(read_report(run_dir), indent=2, ensure_ascii=False))
+        else:
+            click.echo(report_text(run_dir))
 
 
 @main.command()
@@ -87,6 +182,21 @@ def serve(model: str, port: int, slots: int) -> None:
 
     with _own_errors():
         local.serve(model, port=port, slots=slots)
+
+
+def _run(job: Job, retry: Retry | None = None, *, wait: bool, dry: bool) -> int:
+    from curator_llm.job.check import check_job
+    from curator_llm.job.dry_run import dry_run
+    from curator_llm.job.run import retries_of, run_job
+
+    if not dry:
+        return run_job(job, say=_say, wait=wait, retry=retry).exit_code
+    dry_run(check_job(job, retries_of(job, retry)), click.echo)
+    return 0
+
+
+def _with_scheduler(settings: tuple[str, ...], address: str | None) -> tuple[str, ...]:
+    return settings if address is None else (*settings, f"cluster={json.dumps({'scheduler': address})}")
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import signal
@@ -11,11 +12,15 @@ from collections.abc import Iterator
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
+from curator_llm import runtime
 from curator_llm.errors import RunError
 from curator_llm.job.job_file import ClusterSpec
 
 _CONNECT_S = 30.0
 _WORKERS_S = 120.0
+#: How long requests in flight may take when a run stops: batch systems and Kubernetes kill 30 s after SIGTERM.
+_DRAIN_S = 20.0
+_RPC_S = 5.0
 #: A piece that was open on so many workers that died is given up. Dask's 3 is few where machines are taken away.
 _ALLOWED_FAILURES = 20
 
@@ -39,6 +44,7 @@ def attached(cluster: ClusterSpec, *, processes: bool = True) -> Iterator[Client
         if cluster.scheduler is None:
             local = stack.enter_context(_local_cluster(cluster, processes=processes))
             client = stack.enter_context(Client(local))
+            stack.callback(_drain, client)
             if processes:
                 client.register_plugin(_OwnProcess())
         else:
@@ -72,11 +78,25 @@ def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
         )
 
 
+def _drain(client: Client) -> None:
+    """Let what is in flight end and be kept: Dask gives a worker that closes 4 s, and then kills it."""
+
+    async def drain() -> None:
+        await asyncio.wait_for(client.run(_close_engine, on_error="ignore"), _DRAIN_S + _RPC_S)
+
+    with contextlib.suppress(Exception):  # workers that are gone have nothing to wait for
+        client.sync(drain)
+
+
+async def _close_engine(dask_worker: Worker) -> None:
+    await asyncio.to_thread(runtime.close, dask_worker, _DRAIN_S)
+
+
 class _OwnProcess(WorkerPlugin):
     """For worker processes that live as long as the run.
 
-    A terminal sends Ctrl-C to all of them, and they have replies to keep: the run alone takes it. And they warn of each
-    task that a run cancels when it stops: it says so itself.
+    A terminal sends Ctrl-C to all of them, a batch system SIGTERM, and they have replies to keep: the run alone takes
+    it. And they warn of each task that a run cancels when it stops: it says so itself.
     """
 
     name = "curator-llm-own-process"
@@ -85,4 +105,5 @@ class _OwnProcess(WorkerPlugin):
         del worker
         logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in (signal.SIGINT, signal.SIGTERM):  # Dask's nanny ends what does not hear with SIGKILL
+                signal.signal(number, signal.SIG_IGN)

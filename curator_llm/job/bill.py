@@ -1,7 +1,8 @@
 """What an execution of a job paid for, taken from its journal: each reply once, whoever waited for it.
 
 Rows do not tell: equal rows share a reply, and a stopped run paid for rows that are in no output. Each stage tags its
-records with its own run name, so the journal tells who paid.
+records with its own run name, and so does each of its retries, whose price may be another one: the journal tells who
+paid.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from curator_llm.frame.stages import Stage
+from curator_llm.job.retries import RetriedStage, draw_name
 from curator_llm.journal.segment import Scan
+from curator_llm.operations.base import ChatRequests
+from curator_llm.wire.exchange import Record
 
 
 @dataclass
@@ -35,6 +40,16 @@ class Bill:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
+
+    def add(self, record: Record, price_usd: tuple[float, float] | None) -> None:
+        """Add a record."""
+        self.requests += 1
+        self.attempts += record.attempts
+        self.input_tokens += record.input_tokens or 0
+        self.output_tokens += record.output_tokens or 0
+        if price_usd is not None:
+            cost = (record.input_tokens or 0) * price_usd[0] + (record.output_tokens or 0) * price_usd[1]
+            self.cost_usd = (self.cost_usd or 0.0) + cost / 1e6
 
 
 def run_name(run: str, output: str) -> str:
@@ -62,21 +77,21 @@ def read_bills(journal: Path, since: Mapping[str, int], run: str, stages: Sequen
     -----
     Cost: reads what this execution wrote, about 300,000 records a second.
     """
-    bills = {run_name(run, stage.spec.output): Bill() for stage in stages}
+    bills = [Bill() for _ in stages]
+    payers = {
+        draw_name(run_name(run, stage.spec.output), draw): (bill, cast("ChatRequests", drawn.spec.operation).price_usd)
+        for stage, bill in zip(stages, bills, strict=True)
+        for draw, drawn in enumerate(stage.stages if isinstance(stage, RetriedStage) else [stage])
+    }
+    for bill, price in payers.values():
+        if price is not None:
+            bill.cost_usd = 0.0
     for path in _segments(journal):
         for _, _, record in Scan(path, since.get(path.name, 0)):
-            bill = bills.get(record.run or "")
-            if bill is None:
-                continue
-            bill.requests += 1
-            bill.attempts += record.attempts
-            bill.input_tokens += record.input_tokens or 0
-            bill.output_tokens += record.output_tokens or 0
-    for stage, bill in zip(stages, bills.values(), strict=True):
-        price = stage.spec.endpoint.price_usd
-        if price is not None:
-            bill.cost_usd = (bill.input_tokens * price[0] + bill.output_tokens * price[1]) / 1e6
-    return list(bills.values())
+            if record.run in payers:
+                bill, price = payers[record.run]
+                bill.add(record, price)
+    return bills
 
 
 def _segments(journal: Path) -> list[Path]:

@@ -90,6 +90,8 @@ class Lease:
         Called when somebody asks this process to stop.
     on_lost : callable
         Called with what to tell people, when another process has taken over.
+    lost : str or None
+        The same, once that is known.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Lease:
         self._me = Holder.here(number)
         self._beat_at = clock()
         self._turn = threading.Lock()
-        self._lost: str | None = None
+        self.lost: str | None = None
         self._asked = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="curator-llm lease", daemon=True)
@@ -119,14 +121,10 @@ class Lease:
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            if not self.is_lost():
+            if self.lost is None:
                 self._files.write(dataclasses.replace(self._me, released=True))
                 self._files.end_stop(self.number)
         self._lock.close()
-
-    def is_lost(self) -> bool:
-        """Tell whether another process has taken over, as far as is known."""
-        return self._lost is not None
 
     def check(self) -> None:
         """Make sure that this process still holds the lease, right before it writes what counts.
@@ -143,13 +141,13 @@ class Lease:
         except OSError as error:
             msg = f"{self._files.directory} cannot be looked at ({error.strerror}), so nothing was put in place."
             raise RunError(msg) from None
-        if self._lost is not None:
-            raise RunTakenOverError(self._lost)
+        if self.lost is not None:
+            raise RunTakenOverError(self.lost)
 
     def look(self, *, beat: bool = False) -> None:
         """Look who holds the lease and whether this process is to stop; beat when it is time, or at once."""
         with self._turn:
-            if self._lost is not None:
+            if self.lost is not None:
                 return
             if beat or self._clock() - self._beat_at >= BEAT_S:
                 self._me = dataclasses.replace(self._me, beat=self._me.beat + 1)
@@ -158,11 +156,11 @@ class Lease:
             if self._files.highest() > self.number:
                 look = self._files.look()
                 other = (look and look.holder) or "another process"
-                self._lost = (
+                self.lost = (
                     f"The run was taken over by {other}, as this process gave no sign of life for {STALE_S:g} s: it "
                     "goes on there. Nothing was written here."
                 )
-                self.on_lost(self._lost)
+                self.on_lost(self.lost)
             elif not self._asked and self._files.asked_to_stop(self.number):
                 self._asked = True
                 self.on_stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from curator_llm.frame.stages import Stage
 from curator_llm.job.bill import Bill
 from curator_llm.job.check import CheckedJob
 from curator_llm.job.pipeline import PieceReport
+from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
 
 _PACKAGES = ("dask", "distributed", "pandas", "pyarrow", "pyreqwest")
@@ -54,6 +56,8 @@ class Tally:
         self.started_at = datetime.now(UTC)
         #: How long rows were answered, without the start and end of the cluster.
         self.answering_s = 0.0
+        #: What limited the speed, as far as is known.
+        self.held_back_by: str | None = None
 
     def add(self, report: PieceReport) -> None:
         """Add a piece."""
@@ -71,27 +75,42 @@ class Tally:
                 seconds=self.answering_s,
                 failures=dict(counts.failures.most_common()),
                 cost_usd=bill.cost_usd,
+                held_back_by=self.held_back_by,
             )
             for stage, counts, bill in zip(self.stages, self.counts, self.bills, strict=True)
         ]
 
 
 def make_report(
-    checked: CheckedJob, directory: RunDirectory, run: str, tally: Tally, ending: Ending, seconds: float
+    checked: CheckedJob,
+    directory: RunDirectory,
+    tally: Tally,
+    ending: Ending,
+    *,
+    run: str,
+    lease: int,
+    retries: Sequence[Retry],
+    seconds: float,
 ) -> dict[str, Any]:
     """Return what report.json says. Holds no secret: keys are references, and the text of unknown errors stays out."""
-    output = checked.job.output
+    job, output = checked.job, checked.job.output
     return {
         "version": 1,
         "status": ending.status,
         "exit_code": ending.exit_code,
         "message": ending.message,
         "run": run,
-        "job_file": checked.job.file,
+        "lease": lease,
+        "job_file": job.file,
+        "job": job.text,
+        "settings": list(job.settings),
+        "limit": job.limit,
+        "retries": [retry.as_json() for retry in retries],
         "started_at": tally.started_at.isoformat(timespec="seconds"),
         "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         "answering_seconds": round(tally.answering_s, 3),
+        "held_back_by": tally.held_back_by,
         "rows_in": tally.rows_in,
         "rows_out": tally.rows_out,
         "stages": [

@@ -5,33 +5,33 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-import uuid
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from distributed import Client, as_completed
-
-from curator_llm.cluster.progress import Progress
-from curator_llm.errors import ConfigurationError, CuratorLLMError, RowsFailedError, RunError
-from curator_llm.job.attach import attached
-from curator_llm.job.bill import marks, read_bills, run_name
-from curator_llm.job.check import CheckedJob, check_job, make_local_server
-from curator_llm.job.filters import Filter
-from curator_llm.job.job_file import Job, LocalModel
-from curator_llm.job.output_place import LocalPlace
-from curator_llm.job.outputs import join_lines, make_output, remove_strays
-from curator_llm.job.pipeline import Step, answer_piece, build_steps
-from curator_llm.job.places import Place
-from curator_llm.job.progress import ProgressReporter
+from curator_llm.errors import ConfigurationError, RowsFailedError, RunError, RunTakenOverError
+from curator_llm.job.bill import marks, read_bills
+from curator_llm.job.check import CheckedJob, check_job
+from curator_llm.job.driver import Driver
+from curator_llm.job.interrupts import Interrupts
+from curator_llm.job.job_file import Job
+from curator_llm.job.lease import Lease
+from curator_llm.job.output_place import output_place
 from curator_llm.job.report import Ending, Tally, make_report
+from curator_llm.job.retries import Retry, with_retry
 from curator_llm.job.run_directory import RunDirectory
-from curator_llm.spec.endpoint import Endpoint
 
 Say = Callable[[str], object]
 
 
-def run_job(job: Job, *, say: Say, processes: bool = True, progress_interval_s: float | None = None) -> Ending:
+def run_job(
+    job: Job,
+    *,
+    say: Say,
+    processes: bool = True,
+    progress_interval_s: float | None = None,
+    wait: bool = False,
+    retry: Retry | None = None,
+) -> Ending:
     """Run a job to its end.
 
     Parameters
@@ -43,147 +43,100 @@ def run_job(job: Job, *, say: Say, processes: bool = True, progress_interval_s: 
         Whether a cluster on this machine has workers in processes of their own.
     progress_interval_s : float, optional
         Default 1 s on a terminal, 30 s elsewhere.
+    wait : bool, default False
+        Whether to wait for another process that works in the run directory, instead of refusing.
+    retry : Retry, optional
+        What to ask anew beside what the run directory remembers; its draw is found here.
 
     Returns
     -------
     Ending
-        Also of runs that crashed or were interrupted; the report says the same.
+        Also of runs that crashed or were interrupted; the report says the same. In the main thread, SIGINT, SIGTERM and
+        a request of `curator-llm stop` interrupt it.
 
     Raises
     ------
     ConfigurationError
         Before anything has started, when the job cannot run.
     """
-    checked = check_job(job)
     directory = RunDirectory(job.run_dir)
-    place = LocalPlace(job.output.path, directory)
-    with directory.held():
-        place.check()
-        run = directory.begin(job.text)
-        place.clear()
-        before = marks(directory.journal)
-        tally = Tally(checked.stages)
-        started = time.monotonic()
-        execution = _Execution(checked, directory, place, run, tally, say, processes, progress_interval_s)
-        ending = _ending_of(execution, say)
-        seconds = time.monotonic() - started
-        with contextlib.suppress(OSError):
-            tally.bills = read_bills(directory.journal, before, run, tally.stages)
-        for line in tally.lines() if tally.rows_in else ():
-            say(line)
-        if ending.exit_code:
+    retries = retries_of(job, retry)
+    checked = check_job(job, retries)
+    with Interrupts() as interrupts:
+        try:
+            with interrupts.armed():
+                lease = directory.held(wait=wait, say=say)
+        except KeyboardInterrupt:
+            return Ending("interrupted", 75, f"{interrupts.why or 'Interrupted'} before anything was done.")
+        lease.on_stop = partial(interrupts.request, "Stopped by `curator-llm stop`")
+        lease.on_lost = interrupts.request
+        with lease:
+            now = retries_of(job, retry)
+            if now != retries:  # recorded while this one waited
+                checked = check_job(job, now)
+            driver = Driver(say, processes, progress_interval_s, interrupts)
+            return _run(checked, directory, lease, now, interrupts, driver)
+
+
+def retries_of(job: Job, retry: Retry | None = None) -> tuple[Retry, ...]:
+    """Return the retries its run directory remembers, and a new one."""
+    known = RunDirectory(job.run_dir).retries()
+    return known if retry is None else with_retry(known, retry.stage, retry.statuses, retry.settings)
+
+
+def _run(
+    checked: CheckedJob,
+    directory: RunDirectory,
+    lease: Lease,
+    retries: tuple[Retry, ...],
+    interrupts: Interrupts,
+    driver: Driver,
+) -> Ending:
+    job, say = checked.job, driver.say
+    place = output_place(job.output.path, directory, lease.number)
+    place.check()
+    about = {"job_file": job.file, "settings": list(job.settings), "limit": job.limit, "lease": lease.number}
+    run = directory.begin(job.text, retries=retries, **about)
+    place.clear()
+    before = marks(directory.journal)
+    tally = Tally(checked.stages)
+    started = time.monotonic()
+
+    def execute() -> None:
+        whole = driver.answer(checked, retries, tally, place.partial, run=run, journal=directory.journal)
+        with interrupts.held_off():  # between two renames there is no output
+            lease.check()
+            place.put_in_place(whole)
             place.discard()
-        report = make_report(checked, directory, run, tally, ending, seconds)
-        directory.finish(report, success=not ending.exit_code)
-        _say_ending(ending, tally, directory, place.output, say)
+
+    ending = _ending_of(execute, interrupts, say)
+    seconds = time.monotonic() - started
+    with contextlib.suppress(OSError):
+        tally.bills = read_bills(directory.journal, before, run, tally.stages)
+    for line in tally.lines() if tally.rows_in else ():
+        say(line)
+    if ending.exit_code:
+        place.discard()
+    if lease.lost is not None:  # the report is another one's now
+        say(lease.lost)
+        return Ending("interrupted", 75, lease.lost)
+    report = make_report(
+        checked, directory, tally, ending, run=run, lease=lease.number, retries=retries, seconds=seconds
+    )
+    directory.finish(report, success=not ending.exit_code)
+    _say_ending(ending, tally, directory, str(place.output), say)
     return ending
 
 
-class _Execution:
-    """One execution of a job."""
-
-    def __init__(
-        self,
-        checked: CheckedJob,
-        directory: RunDirectory,
-        place: LocalPlace,
-        run: str,
-        tally: Tally,
-        say: Say,
-        processes: bool,
-        progress_interval_s: float | None,
-    ) -> None:
-        self._checked = checked
-        self._directory = directory
-        self._place = place
-        self._run = run
-        self._tally = tally
-        self._say = say
-        self._processes = processes
-        self._interval_s = progress_interval_s
-
-    def __call__(self) -> None:
-        job = self._checked.job
-        partial = self._place.partial
-        partial.mkdir(parents=True)
-        with contextlib.ExitStack() as stack:
-            endpoints = {name: self._started(name, endpoint, stack) for name, endpoint in job.endpoints.items()}
-            steps = self._of_this_run(build_steps(job, endpoints))
-            self._announce(steps)
-            client = stack.enter_context(attached(job.cluster, processes=self._processes))
-            pieces = self._answer(client, steps, partial)
-        remove_strays(partial, range(pieces))
-        self._put_in_place(partial)
-
-    def _started(self, name: str, endpoint: Endpoint | LocalModel, stack: contextlib.ExitStack) -> Endpoint:
-        if isinstance(endpoint, Endpoint):
-            return endpoint
-        server = stack.enter_context(make_local_server(endpoint, Place(self._checked.job.file, f"endpoints.{name}")))
-        return endpoint.endpoint(server.base_url, server.slots)
-
-    def _of_this_run(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        journal = str(self._directory.journal)
-        return tuple(
-            step
-            if isinstance(step, Filter)
-            else step.with_run(run=run_name(self._run, step.spec.output), journal=journal)
-            for step in steps
-        )
-
-    def _announce(self, steps: tuple[Step, ...]) -> None:
-        rows = f"{self._checked.source.rows:,} rows"
-        for step in steps:
-            if isinstance(step, Filter):
-                rows = f"up to {self._checked.source.rows:,} rows"
-                continue
-            endpoint = step.spec.endpoint
-            where = f"{endpoint.model} at {endpoint.address}"
-            self._say(f"{step.spec.output}: {rows}, {where}, replies kept in {self._directory.journal}")
-
-    def _answer(self, client: Client, steps: tuple[Step, ...], partial: Path) -> int:
-        """Answer all pieces; return how many there were."""
-        job, source = self._checked.job, self._checked.source
-        pieces = source.pieces()
-        output = make_output(job.output, partial, self._checked.meta, source)
-        if not pieces:
-            output.write(self._checked.meta, 0)
-            return 1
-        total = source.rows * len(self._tally.stages)
-        with ProgressReporter(Progress(client), total=total, interval_s=self._interval_s) as progress:
-            common: dict[str, Any] = {"steps": steps, "output": output, "execution": uuid.uuid4().hex}
-            futures = client.map(answer_piece, list(pieces), range(len(pieces)), pure=False, **common)
-            started = time.monotonic()
-            try:
-                for future in as_completed(futures):
-                    report = future.result()
-                    if isinstance(report, CuratorLLMError):
-                        raise report
-                    self._tally.add(report)
-                    progress.add(report)
-                    future.release()
-            except BaseException:
-                client.cancel(futures)
-                raise
-            finally:
-                self._tally.answering_s = time.monotonic() - started
-        return len(pieces)
-
-    def _put_in_place(self, partial: Path) -> None:
-        output = self._checked.job.output
-        if output.format == "jsonl" and output.path.suffix == ".jsonl":
-            whole = partial / "whole"
-            join_lines(partial, whole)
-            self._place.put_in_place(whole)
-            self._place.discard()
-        else:
-            self._place.put_in_place(partial)
-
-
-def _ending_of(execution: Callable[[], None], say: Say) -> Ending:
+def _ending_of(execute: Callable[[], None], interrupts: Interrupts, say: Say) -> Ending:
     try:
-        execution()
+        with interrupts.armed():
+            execute()
     except KeyboardInterrupt:
-        return Ending("interrupted", 75, "Interrupted. What was answered is kept: run the same command to go on.")
+        why = interrupts.why or "Interrupted"
+        return Ending("interrupted", 75, f"{why}. What was answered is kept: run the same command to go on.")
+    except RunTakenOverError as error:
+        return Ending("interrupted", 75, str(error))
     except RunError as error:
         return Ending("stopped", 3, str(error))
     except RowsFailedError as error:
@@ -196,7 +149,7 @@ def _ending_of(execution: Callable[[], None], say: Say) -> Ending:
     return Ending("done", 0)
 
 
-def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, output: Path, say: Say) -> None:
+def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, output: str, say: Say) -> None:
     if ending.message is None:
         say(f"{tally.rows_out:,} rows in {output}")
         return

@@ -3,31 +3,32 @@
 ::
 
     runs/topics/
-      manifest.json    who runs here: run, package version, job file, outputs written
+      manifest.json    who runs here: run, package version, job, retries, outputs written
       journal/         every reply, so that nothing is paid for twice
       report.json      how the last execution ended
       _SUCCESS         stands there when it ended well
-      lock             held while it runs
+      lease/           who works here now
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from curator_llm import __version__
 from curator_llm.errors import ConfigurationError
+from curator_llm.job.lease import Lease, take_lease
+from curator_llm.job.lease_files import Holder, LeaseFiles
+from curator_llm.job.retries import Retry
 
 
 class RunDirectory:
-    """The directory of a run; held by one process at a time, see `held`.
+    """The directory of a run; one process works there at a time, see `held`.
 
     Parameters
     ----------
@@ -41,9 +42,15 @@ class RunDirectory:
         self._success = path / "_SUCCESS"
         self._manifest = path / "manifest.json"
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Make the directory and keep other processes of this host out.
+    def held(self, *, wait: bool = False, say: Callable[[str], object] = lambda _: None) -> Lease:
+        """Make the directory and return its lease, a context.
+
+        Parameters
+        ----------
+        wait : bool, default False
+            Whether to wait for the process that works there.
+        say : callable
+            Takes lines for people.
 
         Raises
         ------
@@ -51,29 +58,29 @@ class RunDirectory:
             When it cannot be made, or another process is at work in it.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+", encoding="utf-8")
+            return take_lease(self.path, wait=wait, say=say)
         except OSError as error:
             msg = (
                 f"The run directory {self.path} cannot be used ({error.strerror}): name another, or change permissions."
             )
             raise ConfigurationError(msg) from None
-        with file:
-            if not _lock(file.fileno()):
-                file.seek(0)
-                msg = f"Another process is at work in {self.path} ({file.read().strip()}): wait for it, or stop it."
-                raise ConfigurationError(msg)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-            yield
 
-    def begin(self, job_text: str) -> str:
-        """Write the manifest; return the name of the run, the same for all its executions."""
+    def begin(self, job_text: str, *, retries: Sequence[Retry] = (), **about: Any) -> str:
+        """Write the manifest; return the name of the run, the same for all its executions.
+
+        Parameters
+        ----------
+        job_text : str
+        retries : sequence of Retry
+            All there are.
+        **about : object
+            What else is kept of this execution.
+        """
         manifest = self.manifest()
         run = manifest.setdefault("run", f"{self.path.name}-{uuid.uuid4().hex[:8]}")
         manifest.setdefault("created_at", datetime.now(UTC).isoformat(timespec="seconds"))
         manifest |= {"version": 1, "package_version": __version__, "job": job_text}
+        manifest |= {"directory": str(Path.cwd()), "retries": [retry.as_json() for retry in retries], **about}
         self._success.unlink(missing_ok=True)
         self.write_manifest(manifest)
         return str(run)
@@ -82,7 +89,18 @@ class RunDirectory:
         """Write the report, and the mark of success behind it."""
         write_json(self.report, report)
         if success:
-            write_json(self._success, {"run": report["run"], "ended_at": report["ended_at"]})
+            manifest = self.manifest()
+            manifest["retries"] = [{**retry, "done": True} for retry in manifest.get("retries", [])]
+            self.write_manifest(manifest)
+            write_json(self._success, {name: report.get(name) for name in ("run", "ended_at", "limit")})
+
+    def retries(self) -> tuple[Retry, ...]:
+        """Return the retries of the run, in their order."""
+        return tuple(Retry.of_json(said) for said in self.manifest().get("retries", []))
+
+    def working(self) -> Holder | None:
+        """Return who works here, None for nobody."""
+        return LeaseFiles(self.path / "lease").working()
 
     def manifest(self) -> dict[str, Any]:
         """Return what is known of the run; empty before it began.
@@ -117,15 +135,3 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
         text.flush()
         os.fsync(text.fileno())
     new.replace(file)
-
-
-def _lock(file: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing keeps a second process out there
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

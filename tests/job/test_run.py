@@ -179,7 +179,7 @@ def test_a_crash_is_reported_without_its_text_which_nobody_has_checked_for_secre
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("canary-9c1f")
 
-    monkeypatch.setattr("curator_llm.job.run.make_output", crash)
+    monkeypatch.setattr("curator_llm.job.driver.make_output", crash)
     ending = kit.run()
     assert (ending.status, ending.exit_code) == ("crashed", 1)
     assert "Traceback" in "".join(kit.lines)

@@ -1,0 +1,91 @@
+"""Going on with a run by its directory alone: the job it keeps, and the rows that are to be asked anew."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from curator_llm.errors import ConfigurationError
+from curator_llm.job.job_file import Job, Query, read_job
+from curator_llm.job.places import Place
+from curator_llm.job.retries import Retry
+from curator_llm.job.run_directory import RunDirectory
+from curator_llm.spec.nearest import nearest
+
+
+@contextlib.contextmanager
+def kept_job(run_dir: Path, settings: Sequence[str] = ()) -> Iterator[Job]:
+    """Give the job that was last run in a run directory; its relative paths start where they started then.
+
+    Parameters
+    ----------
+    run_dir : Path
+    settings : sequence of str
+        Values of the job to change.
+
+    Raises
+    ------
+    ConfigurationError
+        When nothing was run there, or the directory it was run from is not there.
+    """
+    run_dir = run_dir.absolute()
+    manifest = manifest_of(run_dir)
+    start = manifest.get("directory", str(Path.cwd()))
+    if not Path(start).is_dir():
+        msg = f"The job in {run_dir} was run from {start}, which is not there: its relative paths lead nowhere."
+        raise ConfigurationError(msg)
+    with contextlib.chdir(start):
+        job = read_job(manifest["job"], Place(str(run_dir / "manifest.json")), settings)
+        said = manifest.get("settings", [])
+        yield dataclasses.replace(
+            job,
+            file=manifest.get("job_file", job.file),
+            run_dir=run_dir,
+            limit=manifest.get("limit"),
+            settings=(*said, *job.settings),
+        )
+
+
+def manifest_of(run_dir: Path) -> dict[str, Any]:
+    """Return the manifest of a run directory.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is none.
+    """
+    manifest = RunDirectory(run_dir).manifest()
+    if "job" not in manifest:
+        msg = f"{run_dir} is no run directory: give the `run_dir` of a job that was run."
+        raise ConfigurationError(msg)
+    return manifest
+
+
+def retry_of(job: Job, stage: str | None, statuses: Sequence[str], settings: Sequence[str]) -> Retry:
+    """Return what is to be asked anew.
+
+    Parameters
+    ----------
+    job : Job
+    stage : str or None
+        Output of a stage; may be left out where there is one stage.
+    statuses : sequence of str
+    settings : sequence of str
+        Paths within the stage.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no such stage, or several and none is named.
+    """
+    outputs = [step.output for step in job.steps if isinstance(step, Query)]
+    if stage is None and len(outputs) > 1:
+        msg = f"The job has several stages: say which one with --stage {' or --stage '.join(outputs)}."
+        raise ConfigurationError(msg)
+    if stage is not None and stage not in outputs:
+        msg = f"The job has no stage {stage!r}. {nearest(stage, outputs)}"
+        raise ConfigurationError(msg)
+    return Retry(stage or outputs[0], tuple(dict.fromkeys(statuses)), tuple(settings), draw=0)

@@ -1,0 +1,134 @@
+"""report.json in words: what was asked, what it cost, where it is, and how to go on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from curator_llm.errors import ConfigurationError
+from curator_llm.frame.lines import summary_line
+from curator_llm.job.again import manifest_of
+from curator_llm.job.run_directory import RunDirectory
+
+_WORDS = {
+    "done": "Done.",
+    "interrupted": "Interrupted.",
+    "stopped": "Stopped for good.",
+    "rows_failed": "Too many rows failed.",
+    "usage": "The job could not run.",
+    "crashed": "Crashed.",
+    "budget": "The budget is used up.",
+}
+_WAYS = {
+    "interrupted": "Go on with",
+    "stopped": "Mend what the message says, then go on with",
+    "rows_failed": "Ask the failed rows again with",
+    "usage": "Mend what the message says, then go on with",
+    "crashed": "Go on with",
+    "budget": "Raise the budget, then go on with",
+}
+
+
+def report_text(run_dir: Path) -> str:
+    """Return the last report of a run directory as text.
+
+    Parameters
+    ----------
+    run_dir : Path
+
+    Raises
+    ------
+    ConfigurationError
+        When it is no run directory.
+    """
+    directory = RunDirectory(run_dir)
+    manifest_of(run_dir)
+    holder = directory.working()
+    lines = [] if holder is None else [f"At work here: {holder}."]
+    if not directory.report.exists():
+        return "\n".join([*lines, "No execution has come to its end yet."])
+    if holder is not None:
+        lines.append("How the execution before it ended:")
+    return "\n".join([*lines, *_lines(run_dir, read_report(run_dir))])
+
+
+def read_report(run_dir: Path) -> dict[str, Any]:
+    """Return what report.json says.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is none, or it cannot be read.
+    """
+    file = RunDirectory(run_dir).report
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        report = None
+        manifest_of(run_dir)
+    except (OSError, ValueError):
+        report = None
+    if not isinstance(report, dict):
+        msg = f"{file} is not there or cannot be read: it is written when an execution ends."
+        raise ConfigurationError(msg)
+    return report
+
+
+def _lines(run_dir: Path, report: Mapping[str, Any]) -> list[str]:
+    limit = report.get("limit")
+    lines = [
+        f"{report['job_file']}: {_WORDS.get(report['status'], report['status'])} {report['started_at']} to "
+        f"{report['ended_at']}, {report['rows_in']:,} rows in, {report['rows_out']:,} out"
+        + (f", limited to the first {limit:,}" if limit else "")
+    ]
+    if report.get("message"):
+        lines.append(report["message"])
+    for stage in report["stages"]:
+        lines += _stage(stage, report)
+    for retry in report.get("retries", []):
+        settings = "".join(f" with {setting}" for setting in retry["set"])
+        lines.append(f"{retry['stage']}: {' and '.join(retry['statuses'])} asked anew{settings}")
+    if report.get("output"):
+        lines.append(f"output: {next(iter(report['output'].values()))}")
+    lines.append(f"replies: {report['journal']}")
+    return [*lines, *_ways(run_dir, report)]
+
+
+def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
+    summary = summary_line(
+        stage["output"],
+        stage["statuses"],
+        seconds=report["answering_seconds"],
+        failures=stage["failures"],
+        cost_usd=stage["cost_usd"],
+        held_back_by=report.get("held_back_by"),
+    )
+    paid = (
+        f"  {stage['model']} at {stage['endpoint']}: {stage['requests']:,} requests, {stage['attempts']:,} attempts, "
+        f"{stage['input_tokens']:,} input tokens, {stage['output_tokens']:,} output tokens"
+    )
+    return [summary, paid]
+
+
+def _ways(run_dir: Path, report: Mapping[str, Any]) -> list[str]:
+    """Return the commands that go on from here."""
+    again = " ".join(["curator-llm run", shlex.quote(report["job_file"]), *_options(report)])
+    if report["status"] in _WAYS:
+        return [f"{_WAYS[report['status']]}: {again}"]
+    lines = []
+    if any(stage["statuses"].get("failed") for stage in report["stages"]):
+        lines.append(f"Ask the failed rows again with: {again}")
+    for stage in report["stages"]:
+        if stage["statuses"].get("truncated"):
+            named = f" --stage {shlex.quote(stage['output'])}" if len(report["stages"]) > 1 else ""
+            retry = f"curator-llm retry {shlex.quote(str(run_dir))}{named} --status truncated"
+            lines.append(f"Ask the truncated rows anew with: {retry} --set generation.max_tokens=...")
+    return lines
+
+
+def _options(report: Mapping[str, Any]) -> list[str]:
+    settings = [f"--set {shlex.quote(setting)}" for setting in report.get("settings", [])]
+    return settings + ([f"--limit {report['limit']}"] if report.get("limit") else [])
