@@ -25,8 +25,8 @@ from curator_llm.job.records import (
     BrokenRecordError,
     RecordInput,
     Span,
-    first_record,
     line_ends,
+    read_header,
     scan,
 )
 from curator_llm.job.storage import StoredFile
@@ -112,7 +112,7 @@ class CsvLines:
         ConfigurationError
             When it has no header line, or other columns than the first file.
         """
-        record, stop = first_record(file, self)
+        record, stop = read_header(file, self)
         if not record:
             msg = f"{file} is empty: the first line of a CSV file names its columns."
             raise ConfigurationError(msg)

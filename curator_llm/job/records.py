@@ -91,7 +91,7 @@ def scan(file: StoredFile, layout: Layout, start: int) -> Iterator[tuple[Span, b
         When the bytes are no records, with the number of the record.
     """
     number = 1
-    for at, block, ends, is_row in _blocks(file, layout, start):
+    for at, block, ends, is_row in _blocks(file, layout, start, number):
         before = np.concatenate(([0], np.cumsum(is_row)))
         starts = np.concatenate(([0], ends[:-1]))
         one = 0
@@ -105,18 +105,21 @@ def scan(file: StoredFile, layout: Layout, start: int) -> Iterator[tuple[Span, b
             one = end
 
 
-def first_record(file: StoredFile, layout: Layout) -> tuple[bytes, int]:
-    """Return the first record of a file, without a byte order mark, and the byte behind it; nothing of an empty one."""
-    for at, block, ends, is_row in _blocks(file, layout, 0):
+def read_header(file: StoredFile, layout: Layout) -> tuple[bytes, int]:
+    """Return the header of a file, without a byte order mark, and the byte behind it; nothing of an empty file."""
+    for at, block, ends, is_row in _blocks(file, layout, 0, 0):
         if is_row.any():
             one = int(np.argmax(is_row))
             return block[int(ends[one - 1]) if one else 0 : int(ends[one])], at + int(ends[one])
     return b"", 0
 
 
-def _blocks(file: StoredFile, layout: Layout, at: int) -> Iterator[tuple[int, bytes, Any, Any]]:
-    """Yield whole records: the first byte, the bytes, where records end in them and which are rows."""
-    number, rest = 1, b""
+def _blocks(file: StoredFile, layout: Layout, at: int, number: int) -> Iterator[tuple[int, bytes, Any, Any]]:
+    """Yield whole records: the first byte, the bytes, where records end in them and which are rows.
+
+    The first one has a number, for errors.
+    """
+    rest = b""
     with file.open() as stream:
         stream.seek(at)
         while True:
