@@ -72,7 +72,7 @@ def test_the_lines_say_what_is_asked_and_how_it_ended(kit):
     endpoints = {"fake": {**kit.given["endpoints"]["fake"], "price_usd": [1_000_000, 0]}}
     kit.run(endpoints=endpoints)
     before, after, end = kit.lines
-    assert before.startswith(f"topic: 3 rows, m at {kit.server.base_url.removesuffix('/v1')}, replies kept in ")
+    assert before.startswith(f"topic: 3 rows, m at {kit.server.base_url}, replies kept in ")
     assert after.startswith("topic: ok 1 · rejected 1 · skipped 1 (bad_request 1, null_input 1) · $3.00 · ")
     assert end == f"3 rows in {kit.directory / 'out'}"
 
