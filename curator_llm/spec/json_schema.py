@@ -69,14 +69,13 @@ class Validator:
         """
         if self._compiled.is_valid(value):
             return None
-        if size > _MAX_EXPLAINED_CHARACTERS or (self._is_recursive and depth > _MAX_EXPLAINED_DEPTH):
-            return "it does not match the schema (too large to say where)"
-        try:
-            self._compiled.validate(value)
-        except ValueError as error:  # jsonschema_rs.ValidationError is one
-            at = getattr(error, "instance_path", [])
-            return f"{place(at)}: {_cut(str(getattr(error, 'message', error)))}"
-        return None
+        if size <= _MAX_EXPLAINED_CHARACTERS and (not self._is_recursive or depth <= _MAX_EXPLAINED_DEPTH):
+            try:
+                self._compiled.validate(value)
+            except ValueError as error:  # jsonschema_rs.ValidationError is one
+                at = getattr(error, "instance_path", [])
+                return f"{place(at)}: {_cut(str(getattr(error, 'message', error)))}"
+        return "it does not match the schema (too large to say where)"
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ from curator_llm.errors import (
     EndpointUnreachableError,
     ModelNotFoundError,
     QuotaExceededError,
+    RequestRefusedError,
     RunError,
 )
 from curator_llm.wire.verdicts import Verdict
@@ -52,6 +53,12 @@ URL = "http://vllm.ml.svc:8000/v1"
             {"api_key": "env:MY_KEY"},
             QuotaExceededError,
             [URL, "env:MY_KEY", "429 insufficient_quota"],
+        ),
+        (
+            Verdict("run", code="request_refused", text="400 Invalid schema for response_format"),
+            {},
+            RequestRefusedError,
+            [URL, "'qwen'", "response_format", "`choices`", "400 Invalid schema"],
         ),
         (
             Verdict("run", code="redirect", text="307 to https://elsewhere.example/v1"),
