@@ -202,7 +202,7 @@ class StorePlace:
         if self._known("moving"):
             self._move()
         for partial in self.output.siblings(self._partials):
-            _remove_files(partial)
+            partial.remove()
 
     def put_in_place(self, whole: StorePath) -> None:
         """Move what was written to its place, file by file; what this run wrote there earlier goes.
@@ -219,7 +219,7 @@ class StorePlace:
     def discard(self) -> None:
         """Remove what is not whole."""
         with contextlib.suppress(CuratorLLMError):
-            _remove_files(self.partial)
+            self.partial.remove()
 
     def _move(self) -> None:
         """Do what is left of a move; may be killed anywhere and done again."""
@@ -258,9 +258,8 @@ def _arrived(file: dict[str, Any] | None, moved: dict[str, Any] | None) -> bool:
     return file is not None and moved is not None and file["size"] == moved["size"]
 
 
-def _remove_files(location: StorePath, names: Iterable[str] | None = None) -> None:
-    """Remove files, all by default."""
-    paths = [location.below(name).path for name in (location.files() if names is None else names)]
+def _remove_files(location: StorePath, names: Iterable[str]) -> None:
+    paths = [location.below(name).path for name in names]
     with reached(location):
         if paths:
             location.fs.rm(paths)

@@ -125,6 +125,13 @@ class StorePath:
         with reached(self):
             self.fs.rm_file(self.path)
 
+    def remove(self) -> None:
+        """Remove it with all that is below."""
+        with reached(self):
+            self.fs.invalidate_cache()
+            if self.fs.exists(self.path):
+                self.fs.rm(self.path, recursive=True)
+
     def files(self) -> dict[str, dict[str, Any]]:
         """Return the files below, as the store has them now: their names from here on, "" for this one itself."""
         with reached(self):

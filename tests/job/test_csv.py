@@ -65,6 +65,8 @@ CELLS = st.text(st.sampled_from('ab",\n\r;ä 0'), max_size=6)
 def test_records_are_those_of_the_csv_module_however_pieces_cut_the_file(
     tmp_path, monkeypatch, rows, line_end, quoting, cut
 ):
+    if quoting == csv.QUOTE_MINIMAL:  # it leaves carriage returns bare, and one before a line feed is a line end
+        rows = [tuple(cell.replace("\r", "") for cell in row) for row in rows]
     rows_per_piece, block_bytes, most_bytes = cut
     monkeypatch.setattr(pieces, "FEWEST_ROWS", rows_per_piece)
     monkeypatch.setattr(pieces, "MOST_ROWS", rows_per_piece)

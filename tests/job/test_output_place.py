@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import uuid
 
-from curator_llm.errors import ConfigurationError
-from curator_llm.job.output_place import LocalPlace
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from curator_llm.errors import ConfigurationError, RunError
+from curator_llm.job.output_place import LocalPlace, output_place
 from curator_llm.job.run_directory import RunDirectory
+from curator_llm.job.storage import StorePath
 
 
 @pytest.fixture
@@ -93,3 +98,145 @@ def test_an_output_is_brought_back_after_a_kill_between_the_two_renames(tmp_path
 def test_an_output_around_the_run_directory_is_refused(tmp_path, directory):
     with pytest.raises(ConfigurationError, match="would replace it"):
         LocalPlace(tmp_path, directory).check()
+
+
+# --- on a store ---
+
+
+@pytest.fixture
+def bucket():
+    """A directory of its own in the memory of this process."""
+    url = f"memory://bucket-{uuid.uuid4().hex}"
+    yield StorePath(url)
+    fs = fsspec.filesystem("memory")
+    if fs.exists(url):
+        fs.rm(url, recursive=True)
+
+
+@pytest.fixture
+def stored(bucket, directory):
+    return output_place(bucket / "out", directory)
+
+
+def store_output(place, **parts: str) -> None:
+    place.partial.mkdir(parents=True)
+    for name, text in parts.items():
+        (place.partial / name).write_bytes(text.encode())
+    place.put_in_place(place.partial)
+
+
+def contents(location: StorePath) -> dict[str, str]:
+    return {name: location.fs.cat_file(location.below(name).path).decode() for name in location.files()}
+
+
+def test_a_run_replaces_its_own_output_on_a_store(bucket, stored, directory):
+    begin(stored, directory)
+    store_output(stored, a="first", b="first")
+    stored.check()
+    begin(stored, directory)
+    store_output(stored, a="second")
+    assert contents(bucket) == {"out/a": "second"}
+    stored.check()
+
+
+def test_a_file_on_a_store_is_replaced_by_one(bucket, directory):
+    place = output_place(bucket / "out.jsonl", directory)
+    begin(place, directory)
+    for text in ("first", "second"):
+        (place.partial / "whole").write_bytes(text.encode())
+        place.put_in_place(place.partial / "whole")
+    assert contents(bucket) == {"out.jsonl": "second"}
+
+
+@pytest.mark.parametrize("name", ["a", "c", "deep/a"])
+def test_a_file_of_somebody_else_among_the_own_ones_is_not_replaced(bucket, stored, directory, name):
+    begin(stored, directory)
+    store_output(stored, a="first", b="first")
+    (bucket / "out" / name).write_bytes(b"precious")
+    with pytest.raises(ConfigurationError, match="did not write it"):
+        stored.check()
+    with pytest.raises(ConfigurationError, match="did not write it"):
+        store_output(stored, a="second")
+    assert contents(bucket / "out")[name] == "precious"
+
+
+def test_an_output_on_a_store_of_which_a_file_was_removed_is_still_the_own_one(bucket, stored, directory):
+    begin(stored, directory)
+    store_output(stored, a="first", b="first")
+    (bucket / "out" / "a").unlink()
+    stored.check()
+
+
+def test_what_killed_executions_left_on_a_store_is_removed_at_the_next_start(bucket, stored, directory):
+    run = begin(stored, directory)
+    for name in (f"out.partial-{run}-3", f"out.partial-{run}-4", "out.partial-another-5"):
+        (bucket / name / "part").write_bytes(b"torn")
+    begin(stored, directory)
+    assert list(contents(bucket)) == ["out.partial-another-5/part"]
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Killer:
+    """Ends the process before its n-th change of the store or of the manifest."""
+
+    def __init__(self, monkeypatch, directory) -> None:
+        self.left: int | None = None
+        for target, name in [
+            (MemoryFileSystem, "rm"),
+            (MemoryFileSystem, "rm_file"),
+            (MemoryFileSystem, "cp_file"),
+            (type(directory), "write_manifest"),
+        ]:
+            monkeypatch.setattr(target, name, self._before(getattr(target, name)))
+
+    def _before(self, change):
+        def changed(*args, **kwargs):
+            if self.left is not None:
+                if self.left == 0:
+                    raise KilledError
+                self.left -= 1
+            return change(*args, **kwargs)
+
+        return changed
+
+
+@pytest.mark.parametrize("kill_at", range(20))
+def test_a_move_that_was_killed_anywhere_is_ended_or_undone_at_the_next_start(
+    bucket, stored, directory, monkeypatch, kill_at
+):
+    begin(stored, directory)
+    old, new = {"a": "first", "b": "first"}, {"a": "second", "c": "second"}
+    store_output(stored, **old)
+    killer = Killer(monkeypatch, directory)
+    killer.left = kill_at
+    try:
+        store_output(stored, **new)
+        ended = True
+    except (KilledError, RunError):
+        ended = False
+    killer.left = None
+    again = output_place(bucket / "out", directory, 1)
+    again.check()
+    begin(again, directory)
+    assert contents(bucket / "out") == (old if kill_at == 0 else new)
+    assert contents(bucket).keys() == {f"out/{name}" for name in contents(bucket / "out")}
+    again.check()
+    assert ended or kill_at < 12  # the kills reach from the first change to the last
+
+
+def test_a_move_whose_files_were_taken_away_leaves_what_is_there(bucket, stored, directory, monkeypatch):
+    begin(stored, directory)
+    killer = Killer(monkeypatch, directory)
+    killer.left = 2
+    with pytest.raises((KilledError, RunError)):
+        store_output(stored, a="first", b="first")
+    killer.left = None
+    bucket.fs.rm(stored.partial.path, recursive=True)
+    again = output_place(bucket / "out", directory, 1)
+    again.check()
+    begin(again, directory)
+    store_output(again, a="second")
+    assert contents(bucket) == {"out/a": "second"}
