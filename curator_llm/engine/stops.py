@@ -56,8 +56,8 @@ def stop_error(verdict: Verdict, endpoint: Endpoint, unreachable_after_s: float)
             )
         case "redirect":
             return EndpointUnreachableError(
-                f"{where} redirects ({verdict.text}), and the key goes to no other origin: give the final address as "
-                "base_url."
+                f"{where} redirects ({verdict.text}), and the key goes to no other origin: give "
+                f"{'the client the final address' if endpoint.client else 'the final address as base_url'}."
             )
         case "certificate":
             return EndpointUnreachableError(
@@ -80,11 +80,14 @@ def _trust(endpoint: Endpoint) -> str:
 
 
 def _proxy_refused(endpoint: Endpoint, verdict: Verdict) -> str:
-    proxy = f"The proxy {endpoint.proxy}"
+    if endpoint.client is not None:
+        return (
+            f"A proxy on the way to {endpoint.address} asks for a password ({verdict.text}). Give it to the http_client "
+            "of the SDK's client: proxy='http://user:password@proxy:3128', read from a variable or a file."
+        )
+    proxy = f"The proxy {endpoint.proxy}" if endpoint.proxy else "A proxy"
     if endpoint.proxy == "env":
         proxy = f"The proxy of {_proxy_variable(endpoint) or 'the environment'}"
-    elif endpoint.proxy is None:
-        proxy = "A proxy"
     return (
         f"{proxy} on the way to {endpoint.address} asks for a password ({verdict.text}). Put it into HTTP_PROXY and "
         "HTTPS_PROXY on every worker (http://user:password@proxy:3128) and pass proxy='env'."

@@ -98,3 +98,39 @@ def test_each_stop_says_what_is_wrong_where_and_what_to_do(
 
 def test_an_account_without_a_key_is_not_called_none() -> None:
     assert "None" not in str(stop_error(Verdict("run", code="quota", text="402"), Endpoint("m", base_url=URL), 60.0))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "said"),
+    [
+        (Verdict("run", code="authentication", text="401 no"), AuthenticationError, "check the key it is made with"),
+        (Verdict("run", code="not_found", text="404 no"), ModelNotFoundError, "(on Azure: the deployment's name)"),
+        (Verdict("run", code="quota", text="429 no"), QuotaExceededError, "The account of the client of team.llm:make"),
+        (
+            Verdict("run", code="redirect", text="307 to x"),
+            EndpointUnreachableError,
+            "give the client the final address",
+        ),
+        (
+            Verdict("run", code="certificate", text="self-signed"),
+            EndpointUnreachableError,
+            "an http_client with verify=",
+        ),
+        (Verdict("run", code="authentication", text="407 no"), EndpointUnreachableError, "Give it to the http_client"),
+        (
+            Verdict("transient", code="connect", text="refused", sent=False),
+            EndpointUnreachableError,
+            "for 60 s (connect",
+        ),
+    ],
+    ids=lambda value: getattr(value, "text", None),
+)
+def test_a_stop_of_a_client_says_what_to_change_where_it_is_made(
+    verdict: Verdict, kind: type[RunError], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    error = stop_error(verdict, Endpoint("qwen", client="team.llm:make"), 60.0)
+    assert type(error) is kind
+    assert "the client of team.llm:make" in str(error)
+    assert said in str(error)
+    assert [word for word in ("base_url", "ca_file", "api_key", "proxy='env'", "None") if word in str(error)] == []
