@@ -33,15 +33,11 @@ def answer_in(message: Message | None) -> Answer:
     """
     if message is None:
         return Answer()
-    beside = next((text for text in (message.reasoning_content, message.reasoning) if text and _is_text(text)), "")
+    beside = message.reasoning_content or message.reasoning
     said, thought = _parts(message.content)
     text, before = _split(said)
-    reasoning = "\n\n".join(part for part in (beside, thought, before) if part)
-    return Answer(clean_text(text) or None, clean_text(reasoning) or None)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    thoughts = [part for part in (beside, thought, before) if part and isinstance(part, str)]
+    return Answer(clean_text(text) or None, clean_text("\n\n".join(thoughts)) if thoughts else None)
 
 
 def _parts(content: object) -> tuple[str, str]:
@@ -67,9 +63,8 @@ def _text_of(part: dict[str, object]) -> str:
 
 def _split(said: str) -> tuple[str, str]:
     """Return what follows the reasoning, and the reasoning, of a text that begins with it."""
-    start = said[:4096].lstrip()[:12]  # enough to see a tag
-    for tag in _TAGS:
-        if start.startswith(tag):
-            inside, _, rest = said.lstrip().removeprefix(tag).partition(f"</{tag[1:]}")
-            return rest.lstrip(), inside.strip()
-    return said, ""
+    if not said[:4096].lstrip().startswith(_TAGS):  # enough to see a tag
+        return said, ""
+    opening, _, rest = said.lstrip().partition(">")
+    inside, _, answer = rest.partition(f"</{opening[1:]}>")
+    return answer.lstrip(), inside.strip()

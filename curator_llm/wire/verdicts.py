@@ -30,7 +30,7 @@ _NOT_FOUND = frozenset({404, 405, 410})  # no such path, no such method on it, n
 _SCHEMA_REFUSED = re.compile(
     r"invalid schema for response_format|'response_format' of type|(this|^)\W*response_format"
     r"|(features|keys|keywords) (not |un)supported by|(^|: )grammar error:|invalid (json )?grammar specification"
-    r"|fail(ed|ure) to \w+ [^.:]{0,30}\b(grammar|json.?schema)|json schema (conversion failed|error at)"
+    r"|(failed|failure) to \w+ [^.:]{0,30}\b(grammar|json.?schema)|json schema (conversion failed|error at)"
     r"|(guided.decoding|structured.outputs?)\b[^.:]{0,60}\b(not|unsupported|only|invalid|fail)"
     r"|\bloc\W+body\W+(response_format|guided_|structured_outputs)",
     re.IGNORECASE,
