@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -46,14 +47,15 @@ class JobKit:
         path.write_text(text if text is not None else yaml.safe_dump({**self.given, **changes}, sort_keys=False))
         return path
 
-    def load(self, **changes):
+    def load(self, settings=(), **changes):
         """Write and load the job."""
-        return load_job(self.write(**changes))
+        return load_job(self.write(**changes), settings)
 
-    def run(self, **changes):
+    def run(self, *, settings=(), limit=None, retry=None, wait=False, **changes):
         """Write and run the job; the lines it says are kept."""
         self.lines.clear()
-        return run_job(self.load(**changes), say=self.lines.append, processes=False)
+        job = dataclasses.replace(self.load(settings, **changes), limit=limit)
+        return run_job(job, say=self.lines.append, processes=False, retry=retry, wait=wait)
 
     def output(self, name: str = "out") -> pd.DataFrame:
         """Read the Parquet output."""
