@@ -12,6 +12,7 @@ from dask.base import compute
 from dask.dataframe.extensions import register_dataframe_accessor
 from dask.delayed import delayed
 
+from curator_llm.cluster.stage_lines import here
 from curator_llm.frame.accessor import LLMAccessor
 from curator_llm.frame.preview import spread
 from curator_llm.frame.stages import Stage
@@ -37,7 +38,9 @@ class DaskLLMAccessor(LLMAccessor):
 
     def _run(self, stage: Stage, sample: pd.DataFrame) -> pd.DataFrame:
         """Ask where the whole frame would be asked, so that keys and journal are those of the workers."""
-        return cast("pd.DataFrame", stage(dd.from_pandas(sample, npartitions=1, sort=False)).compute())
+        answers = stage(dd.from_pandas(sample, npartitions=1, sort=False)).compute()
+        here.flush()
+        return cast("pd.DataFrame", answers)
 
     def _summary(self, columns: list[str], output: str) -> RunSummary:
         count = delayed(RunSummary.of)

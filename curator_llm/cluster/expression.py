@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any, cast
+from weakref import WeakSet
 
 import dask.dataframe as dd
 import pandas as pd
@@ -13,10 +14,30 @@ import pandas as pd
 #: Frames between Dask's meta inference and a stage: emulate, stage, and a wrapper or two.
 _DEPTH = 12
 
+#: Clients whose workers' lines are printed here.
+_heard: WeakSet[Any] = WeakSet()
+
 
 def is_dask_frame(frame: object) -> bool:
     """Tell whether a frame is lazy."""
     return isinstance(frame, dd.DataFrame)
+
+
+def listen_to_workers() -> None:
+    """Have this process print the lines of its cluster's workers, if it is a client of one. Done once per client."""
+    if "distributed" not in sys.modules:
+        return
+    from distributed import default_client
+
+    from curator_llm.cluster.stage_lines import listen
+
+    try:
+        client = default_client()
+    except ValueError:
+        return
+    if client not in _heard:
+        _heard.add(client)
+        listen(client)
 
 
 def empty_like(ddf: dd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from distributed import Worker, WorkerPlugin
 
 from curator_llm import config, runtime
 from curator_llm.cluster.open_partitions import OpenPartitions
+from curator_llm.cluster.stage_lines import lines_of_worker
 from curator_llm.engine.engine import Engine
 from curator_llm.errors import EngineError
 
@@ -39,9 +40,11 @@ class EnginePlugin(WorkerPlugin):
         self._worker = worker
         most = int(config.get("engine.max-open-partitions"))
         self.open_partitions = OpenPartitions(most, worker.state.nthreads)
+        self.lines = lines_of_worker(worker)
 
     async def teardown(self, worker: Worker) -> None:
         """Send nothing more, let what is in flight end and be kept."""
+        self.lines.flush()
         await asyncio.to_thread(runtime.close, worker)
 
     def engine(self) -> Engine:

@@ -12,6 +12,7 @@ import dask.config
 from dask.system import CPU_COUNT
 
 from curator_llm import runtime
+from curator_llm.cluster.stage_lines import here
 from curator_llm.frame.run_rows import Result, StageSpec, run_rows
 
 if TYPE_CHECKING:
@@ -54,13 +55,17 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
         engine = runtime.engine()
         if multiprocessing.parent_process() is not None:
             engine.set_share(0, _pool_size())  # the processes of Dask's pool know nothing of each other
-        return run_rows(frame, spec, engine)
+        with here.partition(spec, engine) as watch:
+            return run_rows(frame, spec, engine, watch=watch)
     from curator_llm.cluster.plugin import plugin_of
 
     plugin = plugin_of(worker)
     engine = plugin.engine()
 
-    with plugin.open_partitions.one(seceded=_has_seceded(worker)) as place:
+    with (
+        plugin.open_partitions.one(seceded=_has_seceded(worker)) as place,
+        plugin.lines.partition(spec, engine) as watch,
+    ):
         task = worker.get_current_task()
 
         def wait(batch: Batch) -> None:
@@ -69,7 +74,7 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
                 _secede(worker)
             _wait(batch.wait, batch, worker, task)
 
-        return run_rows(frame, spec, engine, wait=wait)
+        return run_rows(frame, spec, engine, wait=wait, watch=watch)
 
 
 def _wait(arrived: Callable[[float], bool], batch: Batch, worker: Worker, task: Key) -> None:

@@ -50,18 +50,7 @@ class _Run:
     def planned(self, plan: Plan) -> None:
         """Say what will be asked."""
         self._plan = plan
-        operation = cast("ChatRequests", self._spec.operation)
-        to_send = plan.to_send
-        line = plan_line(
-            self._spec.output,
-            rows=plan.rows,
-            requests=len(to_send),
-            reused=plan.reused,
-            journal=plan.journal,
-            max_cost_usd=operation.max_cost_usd(to_send.values()),
-            is_bounded=operation.output_limit is not None,
-        )
-        say(line)
+        say(plan_line_of(plan, self._spec, self._spec.output))
 
     def wait(self, batch: Batch) -> None:
         """Wait for the end of the batch, with a bar."""
@@ -107,6 +96,21 @@ class _Run:
             return ""
         changes = self._changes()
         return dollars((changes.get("input_tokens", 0) * price[0] + changes.get("output_tokens", 0) * price[1]) / 1e6)
+
+
+def plan_line_of(plan: Plan, spec: StageSpec, name: str) -> str:
+    """Return the line before, for a plan under a name."""
+    operation = cast("ChatRequests", spec.operation)
+    to_send = plan.to_send
+    return plan_line(
+        name,
+        rows=plan.rows,
+        requests=len(to_send),
+        reused=plan.reused,
+        journal=plan.journal,
+        max_cost_usd=operation.max_cost_usd(to_send.values()),
+        is_bounded=operation.output_limit is not None,
+    )
 
 
 def cost_of(spec: StageSpec, result: Result) -> float | None:

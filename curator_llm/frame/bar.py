@@ -32,16 +32,11 @@ def rows_bar(output: str, total: int) -> Iterator[Show]:
     callable
         Takes the number of answered rows, and a note such as the price so far.
     """
-    with _tqdm()(
-        total=total,
-        desc=output,
-        unit=" rows",
-        leave=False,
-        delay=_DELAY_S,
-        dynamic_ncols=True,
-        file=sys.stderr,
-        disable=not is_wanted(),
-    ) as bar:
+    if not is_wanted():
+        yield lambda _done, _note: None
+        return
+    looks: dict[str, Any] = {"leave": False, "delay": _DELAY_S, "mininterval": 0, "dynamic_ncols": True}
+    with _tqdm()(total=total, desc=output, unit=" rows", file=sys.stderr, **looks) as bar:
 
         def show(done: int, note: str) -> None:
             bar.set_postfix_str(note, refresh=False)

@@ -51,6 +51,7 @@ def summary_line(
     *,
     seconds: float | None = None,
     failures: Mapping[str, int] | None = None,
+    reused: int = 0,
     cost_usd: float | None = None,
     held_back_by: str | None = None,
 ) -> str:
@@ -65,6 +66,8 @@ def summary_line(
         Wall time.
     failures : mapping of str to int, optional
         Failed and rejected rows by code.
+    reused : int, default 0
+        Rows that cost nothing: the journal had them.
     cost_usd : float, optional
     held_back_by : str, optional
         What limited the speed.
@@ -78,6 +81,8 @@ def summary_line(
     parts = [f"{status} {statuses[status]:,}" for status in STATUSES if statuses.get(status)] or ["no rows"]
     if failures:
         parts[-1] += " (" + ", ".join(f"{code} {count:,}" for code, count in failures.items()) + ")"
+    if reused:
+        parts.append(f"{reused:,} reused")
     if cost_usd is not None:
         parts.append(dollars(cost_usd))
     if seconds is not None:

@@ -137,6 +137,7 @@ class Stage:
             from curator_llm.cluster import expression
 
             if expression.is_dask_frame(frame):
+                expression.listen_to_workers()
                 return expression
         msg = f"A stage takes a pandas or Dask DataFrame, not {type(frame).__name__}."
         raise ConfigurationError(msg)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curator_llm.frame.lines import plan_line, summary_line, total_cost
+from curator_llm.frame.lines import held_back_by, plan_line, summary_line, total_cost
 
 
 def test_the_line_before_says_what_will_be_asked_and_what_is_there(
@@ -63,3 +63,38 @@ def test_times_are_short(seconds: float, shown: str) -> None:
 @pytest.mark.parametrize(("costs", "total"), [([], None), ([None], None), ([0.5, None, 0.25], 0.75), ([0.0], 0.0)])
 def test_the_total_is_that_of_the_costs_that_are_known(costs: list[float | None], total: float | None) -> None:
     assert total_cost(costs) == total
+
+
+@pytest.mark.parametrize(
+    ("most", "is_bounded", "end"),
+    [
+        (61.0, True, ", max $61.00"),
+        (0.52, False, ", $0.52 for the input, replies without limit (no max_tokens)"),
+        (None, True, " reused from j"),
+    ],
+)
+def test_the_line_before_says_what_the_requests_cost_at_most(most: float | None, is_bounded: bool, end: str) -> None:
+    line = plan_line("s", rows=9, requests=9, reused=0, journal=Path("j"), max_cost_usd=most, is_bounded=is_bounded)
+    assert line.endswith(end)
+
+
+def test_nothing_to_send_costs_nothing() -> None:
+    assert "$" not in plan_line("s", rows=9, requests=0, reused=9, journal=Path("j"), max_cost_usd=0.0)
+
+
+def test_rows_that_cost_nothing_are_counted() -> None:
+    assert summary_line("s", {"ok": 3}, seconds=1.0, reused=2).startswith("s: ok 3 · 2 reused · 1.0 s")
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit"),
+    [
+        ({"sent": 100, "held by permits": 90}, "max_concurrent_requests"),
+        ({"sent": 100, "held by permits": 5, "held by tokens_per_minute": 60}, "max_tokens_per_minute"),
+        ({"sent": 100, "held by throttling": 60}, "the server's throttling"),
+        ({"sent": 100, "held by permits": 5}, None),
+        ({}, None),
+    ],
+)
+def test_what_held_a_run_back_is_what_most_starts_waited_for(counts: dict[str, float], limit: str | None) -> None:
+    assert held_back_by(counts) == limit

@@ -246,3 +246,14 @@ def test_a_dry_run_says_what_would_be_asked_and_sends_nothing(server):
     plan = run.dry_run(texts("a", "b", None))
     assert [request.body for _, request in plan.todo] == [b'{"model":"m","messages":[{"role":"user","content":"b"}]}']
     assert server.ledger.requests == 1
+
+
+def test_a_replay_gives_what_the_journal_has_and_sends_nothing(server):
+    ask = stage(server, details=["attempts"])
+    first = ask(texts("a", None))
+    replayed = ask.replay(texts("b", "a", None))
+    assert replayed["a__status"].tolist() == ["not_attempted", "ok", "skipped"]
+    assert replayed["a"].tolist()[1] == answer_to("a")
+    assert replayed["a__error"].tolist()[0] == "no_reply: the journal has no reply for it"
+    assert replayed.dtypes.equals(first.dtypes)
+    assert server.ledger.requests == 1
