@@ -82,8 +82,8 @@ def _trust(endpoint: Endpoint) -> str:
 def _proxy_refused(endpoint: Endpoint, verdict: Verdict) -> str:
     if endpoint.client is not None:
         return (
-            f"A proxy on the way to {endpoint.address} asks for a password ({verdict.text}). Give it to the http_client "
-            "of the SDK's client: proxy='http://user:password@proxy:3128', read from a variable or a file."
+            f"A proxy on the way to {endpoint.address} asks for a password ({verdict.text}). Give it to the http_client"
+            " of the SDK's client: proxy='http://user:password@proxy:3128', read from a variable or a file."
         )
     proxy = f"The proxy {endpoint.proxy}" if endpoint.proxy else "A proxy"
     if endpoint.proxy == "env":

@@ -42,7 +42,8 @@ class FakeServer:
     models : sequence of str, optional
         The models it has; others get a 404. Default: every name is a model.
     api_key : str, optional
-        The key it asks for; requests with another one get a 401. Default: no key is needed.
+        The key it asks for, as ``Authorization: Bearer KEY`` or, like Azure, as ``api-key: KEY``; requests with another
+        one get a 401. Default: no key is needed.
     requests_per_minute, tokens_per_minute : float, optional
         Quotas, kept in buckets that fill evenly: requests above get a 429 with ``retry-after``. A request costs its
         input tokens and its ``max_tokens``.

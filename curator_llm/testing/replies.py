@@ -98,6 +98,8 @@ class Case:
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """Give the key of an Authorization header; empty when there is none."""
+    """Give the key of an Authorization header, or of Azure's ``api-key``; empty when there is none."""
+    if "api-key" in headers:
+        return headers["api-key"]
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
