@@ -176,11 +176,7 @@ class StorePlace:
     @property
     def partial(self) -> StorePath:
         """Where the output is written until it is whole."""
-        return self.output.with_name(f"{self._partials}{self._lease}")
-
-    @property
-    def _partials(self) -> str:
-        return f"{self.output.name}.partial-{self._directory.manifest()['run']}-"
+        return self.output.with_name(f"{self.output.name}.partial-{self._directory.manifest()['run']}-{self._lease}")
 
     def check(self) -> None:
         """Check that nothing is there, or only what this run wrote there earlier.
@@ -201,8 +197,9 @@ class StorePlace:
         """Remove what earlier executions left; end a move during which one was killed."""
         if self._known("moving"):
             self._move()
-        for partial in self.output.siblings(self._partials):
-            partial.remove()
+        for name in self._known("partials"):  # not looked for: the right to list what is above may be missing
+            self.output.with_name(name).remove()
+        self._record(partials={self.partial.name: self._lease})
 
     def put_in_place(self, whole: StorePath) -> None:
         """Move what was written to its place, file by file; what this run wrote there earlier goes.
@@ -270,7 +267,7 @@ def _move_files(source: StorePath, target: StorePath, names: list[str]) -> None:
     pairs = [(source.below(name).path, target.below(name).path) for name in names]
     with reached(target):
         if any(names):
-            target.mkdir()
+            target.make_directory()
         if pairs and fs.async_impl:  # many at once
             fs.copy([old for old, _ in pairs], [new for _, new in pairs])
             fs.rm([old for old, _ in pairs])

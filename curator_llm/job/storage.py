@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,16 +86,6 @@ class StorePath:
         """Return the path beside this one."""
         return StorePath(f"{self.url.rpartition('/')[0]}/{name}", self.options)
 
-    def siblings(self, prefix: str) -> list[StorePath]:
-        """Return what lies beside this one under names that begin so."""
-        above = self.url.rpartition("/")[0]
-        directory = StorePath(above, self.options)
-        with reached(directory):
-            self.fs.invalidate_cache()
-            found = self.fs.ls(directory.path, detail=False) if self.fs.exists(directory.path) else []
-        names = sorted({path.rstrip("/").rpartition("/")[2] for path in found})
-        return [self.with_name(name) for name in names if name.startswith(prefix)]
-
     def __truediv__(self, name: str) -> StorePath:
         return StorePath(f"{self.url}/{name}", self.options)
 
@@ -103,11 +93,22 @@ class StorePath:
         """Return a file as `files` names it."""
         return self / name if name else self
 
-    def mkdir(self, *, parents: bool = True) -> None:
-        """Make it a directory, on stores that have some."""
-        del parents  # those above are made, too, as stores do
-        with reached(self):
-            self.fs.makedirs(self.path, exist_ok=True)
+    def mkdir(self, *, parents: bool = False) -> None:
+        """Make it a directory where the store has some, and write an empty file there: what fails now costs nothing.
+
+        Raises
+        ------
+        RunError
+            When the store takes no files there.
+        """
+        del parents  # the same is done either way: buckets, and what is above, are not made
+        self.make_directory()
+        (self / "_started").write_bytes(b"")
+
+    def make_directory(self) -> None:
+        """Make it a directory where the store has some."""
+        with suppress(Exception):  # most stores have none; where one is missing, the first write says so
+            self.fs.mkdir(self.path, create_parents=False)
 
     @contextmanager
     def open(self, mode: str) -> Iterator[Any]:

@@ -120,6 +120,7 @@ def stored(bucket, directory):
 
 def store_output(place, **parts: str) -> None:
     place.partial.mkdir(parents=True)
+    (place.partial / "_started").unlink()
     for name, text in parts.items():
         (place.partial / name).write_bytes(text.encode())
     place.put_in_place(place.partial)
@@ -168,11 +169,24 @@ def test_an_output_on_a_store_of_which_a_file_was_removed_is_still_the_own_one(b
 
 
 def test_what_killed_executions_left_on_a_store_is_removed_at_the_next_start(bucket, stored, directory):
-    run = begin(stored, directory)
-    for name in (f"out.partial-{run}-3", f"out.partial-{run}-4", "out.partial-another-5"):
-        (bucket / name / "part").write_bytes(b"torn")
-    begin(stored, directory)
+    for lease in (1, 2):
+        killed = output_place(stored.output, directory, lease)
+        begin(killed, directory)
+        killed.partial.mkdir(parents=True)
+        (killed.partial / "part").write_bytes(b"torn")
+    (bucket / "out.partial-another-5" / "part").write_bytes(b"torn")
+    begin(output_place(stored.output, directory, 3), directory)
     assert list(contents(bucket)) == ["out.partial-another-5/part"]
+
+
+def test_a_store_that_takes_no_files_says_so_before_anything_is_written(stored, directory, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("Access Denied")
+
+    begin(stored, directory)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    with pytest.raises(RunError, match="cannot be reached \\(Access Denied\\)"):
+        stored.partial.mkdir(parents=True)
 
 
 class KilledError(Exception):
@@ -221,10 +235,10 @@ def test_a_move_that_was_killed_anywhere_is_ended_or_undone_at_the_next_start(
     again = output_place(bucket / "out", directory, 1)
     again.check()
     begin(again, directory)
-    assert contents(bucket / "out") == (old if kill_at == 0 else new)
+    assert contents(bucket / "out") == (old if kill_at < 2 else new)  # the manifest is change 1
     assert contents(bucket).keys() == {f"out/{name}" for name in contents(bucket / "out")}
     again.check()
-    assert ended or kill_at < 12  # the kills reach from the first change to the last
+    assert ended or kill_at < 13  # the kills reach from the first change to the last
 
 
 def test_a_move_whose_files_were_taken_away_leaves_what_is_there(bucket, stored, directory, monkeypatch):
