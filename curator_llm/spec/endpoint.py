@@ -14,6 +14,7 @@ from curator_llm.errors import ConfigurationError
 from curator_llm.spec.addresses import OPENAI_BASE_URL, OPENAI_ORIGIN, check_base_url, origin_of
 from curator_llm.spec.checks import check_count, check_limit, check_text, checked_extra_body, is_number
 from curator_llm.spec.factories import check_factory
+from curator_llm.spec.html import html_table
 from curator_llm.spec.secrets import NO_KEY_WORDS, SecretRef
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
@@ -249,10 +250,21 @@ class Endpoint:
             max_tokens_per_minute=self.max_tokens_per_minute,
         )
 
-    def __repr__(self) -> str:
-        shown = [repr(self.model), *([] if self.client else [f"base_url={self.base_url!r}"])]
+    def _shown(self) -> list[tuple[str, object]]:
+        """Return what a reader wants to see: the address, and what is not as usual. Keys are references."""
+        shown: list[tuple[str, object]] = [] if self.client else [("base_url", self.base_url)]
         for field in dataclasses.fields(self)[2:]:
             value = getattr(self, field.name)
             if value != field.default and value not in ({}, None):
-                shown.append(f"{field.name}={value!r}")
+                shown.append((field.name, value))
+        return shown
+
+    def __repr__(self) -> str:
+        shown = [repr(self.model), *(f"{name}={value!r}" for name, value in self._shown())]
         return f"Endpoint({', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        rows = {"max_concurrent_requests": self.max_concurrent_requests, **dict(self._shown())}
+        rows["who answers"] = self.identity.partition("\n")[0]
+        return html_table(f"Endpoint {self.model}", rows.items())

@@ -362,3 +362,11 @@ def test_equal_endpoints_have_equal_tokens_in_dask_and_others_have_not() -> None
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Endpoint("m").model = "n"  # type: ignore[misc]
+
+
+def test_a_notebook_shows_an_endpoint_as_a_table_with_references_for_keys(monkeypatch):
+    monkeypatch.setenv("A_KEY", "canary-9c1f")
+    shown = Endpoint("<m>", base_url="http://localhost:8000/v1", api_key="env:A_KEY")._repr_html_()
+    assert "Endpoint &lt;m&gt;" in shown
+    assert "env:A_KEY" in shown
+    assert "canary" not in shown
