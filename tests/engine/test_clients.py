@@ -235,6 +235,13 @@ def test_what_a_client_does_not_tell_is_null(house):
     assert out[["a__finish_reason", "a__input_tokens", "a__model", "a__request_id"]].isna().all(axis=None)
 
 
+class MuteError(Exception):
+    """An exception that cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
 #: What the client returns or raises: how the row ends, and how its error begins.
 ODD = {
     "null": ([None], "empty", "no_content: the reply has no text"),
@@ -248,6 +255,8 @@ ODD = {
     "reset": (ConnectionResetError("gone"), "failed", "reset: gone"),
     "system": (OSError("no way"), "failed", "reset: no way"),
     "bug": (ZeroDivisionError(f"at {SECRET}\nsecond"), "failed", "client_error: ZeroDivisionError: at [redacted]"),
+    "mute": (MuteError(), "failed", "client_error: MuteError"),
+    "key": (OSError(f"refused Bearer {SECRET}"), "failed", "reset: refused Bearer [redacted]"),
     "exit": (SystemExit("no"), "failed", "client_error: SystemExit: no"),
     "cancel": (asyncio.CancelledError(), "failed", "client_error: CancelledError"),
 }
@@ -311,6 +320,47 @@ def test_a_thread_is_free_again_only_when_its_call_has_returned():
     assert (unsent.kind, unsent.sent) == ("connect", False)
     assert asked == ["slow"]
     assert isinstance(answered, Reply)
+
+
+def test_a_call_that_never_returns_does_not_keep_the_interpreter_from_ending(tmp_path):
+    (tmp_path / "house_of_sleep.py").write_text(
+        textwrap.dedent("""
+            import threading
+
+            from curator_llm.services import LLMClient
+
+            class Sleeper(LLMClient):
+                def query_model(self, *, messages, model):
+                    threading.Event().wait()
+
+                def query_reward_model(self, *, messages, model):
+                    return {}
+        """)
+    )
+    program = """
+        import pandas as pd
+        from curator_llm import Endpoint, QueryModel
+        endpoint = Endpoint("m", client="house_of_sleep:Sleeper", timeout=0.1, max_attempts=1)
+        print(QueryModel(endpoint, prompt="{text}", output="a")(pd.DataFrame({"text": ["x"]}))["a__error"][0])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == "timeout: no complete reply within 0.1 s", done.stderr
+
+
+def test_calls_one_after_the_other_keep_one_thread(house):
+    names = set()
+
+    class Named(Echo):
+        def query_model(self, *, messages, model):
+            names.add(threading.current_thread().name)
+            return super().query_model(messages=messages, model=model)
+
+    house.make = Named
+    ask(map(str, range(20)), max_concurrent_requests=1)
+    assert len(names) == 1
 
 
 def test_calls_that_block_run_beside_each_other_up_to_the_cap(house):

@@ -37,7 +37,10 @@ class Calls:
         self.call: Callable[..., Any] = getattr(client, method)
         self._name = f"{type(client).__name__}.{method}"
         self._wrap = _reply_of_texts if method == "query_model" else _reply_of_scores
-        parameters = inspect.signature(self.call).parameters.values()
+        try:
+            parameters = list(inspect.signature(self.call).parameters.values())
+        except ValueError:  # a compiled method without a signature
+            parameters = [inspect.Parameter("parameters", inspect.Parameter.VAR_KEYWORD)]
         self._takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
         named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self._accepted = [parameter.name for parameter in parameters if parameter.kind in named]

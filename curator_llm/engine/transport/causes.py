@@ -6,6 +6,7 @@ brings it along). They are known by name, up the chain of causes, so nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import sys
@@ -38,13 +39,14 @@ _KINDS: dict[str, tuple[FaultKind, bool]] = {
 def reply_in(error: BaseException, elapsed_s: float, max_bytes: int, redact: Callable[[bytes], bytes]) -> Reply | None:
     """Return the reply of a server, or of a proxy, that the SDK made an exception of; its first `max_bytes`."""
     for cause in _chain(error):
-        if type(cause).__name__ == "ProxyError" and str(cause).startswith("407"):
+        if type(cause).__name__ == "ProxyError" and words_of(cause).startswith("407"):
             return Reply(407, {}, b"Proxy Authentication Required", elapsed_s)
     openai: Any = sys.modules.get("openai")
     if openai is None or not isinstance(error, openai.APIStatusError):
         return None
-    response = error.response
-    body = redact(response.content[:max_bytes])
+    response, body = error.response, b""
+    with contextlib.suppress(Exception):  # a stream that nobody has read
+        body = redact(response.content[:max_bytes])
     return Reply(response.status_code, kept(response.headers, redact), body, elapsed_s, origin_of(str(response.url)))
 
 
@@ -60,6 +62,14 @@ def fault_in(error: BaseException, elapsed_s: float, redact: Callable[[bytes], b
         kind = _step(chain)
     text = _said(chain)
     return Fault(kind, sent, redact(text.encode("utf-8", "replace")).decode()[:500], elapsed_s)
+
+
+def words_of(error: BaseException) -> str:
+    """Return the first line of an exception's text; empty when it has none, or cannot say it."""
+    try:
+        return one_line(str(error).partition("\n")[0])
+    except Exception:  # noqa: BLE001  a user's exception may do anything
+        return ""
 
 
 def kept(headers: Mapping[str, str], redact: Callable[[bytes], bytes]) -> dict[str, str]:
@@ -102,5 +112,5 @@ def _said(chain: list[BaseException]) -> str:
         return "no connection was free in the client's pool: raise the limits of its http_client"
     if "ConnectTimeout" in names:
         return "no connection in time"
-    words = [said for cause in chain if (said := one_line(str(cause)))]
+    words = [said for cause in chain if (said := words_of(cause))]
     return words[-1] if words else type(chain[-1]).__name__

@@ -53,15 +53,20 @@ class Clients:
             self._closed = True
             made, self._made = list(self._made.values()), {}
         for client in made:
-            for holder in (client, getattr(client, "client", None)):
-                close = getattr(holder, "aclose", None) or getattr(holder, "close", None)
-                if close is not None:
-                    with contextlib.suppress(Exception):
-                        async with asyncio.timeout(_CLOSE_S):
-                            closing = close()
-                            if inspect.isawaitable(closing):
-                                await closing
-                    break
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_CLOSE_S):
+                    await _close(client)
+
+
+async def _close(client: Any) -> None:
+    """Close a client, or the SDK's client in it."""
+    for holder in (client, getattr(client, "client", None)):
+        close = getattr(holder, "aclose", None) or getattr(holder, "close", None)
+        if close is not None:
+            closing = close()
+            if inspect.isawaitable(closing):
+                await closing
+            return
 
 
 def _make(reference: str) -> Any:

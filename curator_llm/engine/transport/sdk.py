@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from curator_llm.engine.redaction import Redaction
-from curator_llm.engine.transport.causes import fault_in, kept, reply_in
+from curator_llm.engine.transport.causes import fault_in, kept, reply_in, words_of
 from curator_llm.engine.transport.deadlines import Deadlines
 from curator_llm.engine.transport.renewal import Renewal
 from curator_llm.spec.addresses import origin_of
@@ -121,7 +121,7 @@ class SdkTransport:
         found = reply_in(error, elapsed_s, self._max_reply_bytes, redact) or fault_in(error, elapsed_s, redact)
         if isinstance(found, Fault) and found.kind == "timeout":
             return self._deadlines.passed(elapsed_s)
-        said = self._redaction.text(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")[:500]
+        said = self._redaction.text(f"{type(error).__name__}: {words_of(error)}")[:500]
         return found or Fault("client_error", True, said, elapsed_s)
 
     def _learn(self, headers: Any) -> None:
