@@ -329,7 +329,7 @@ def test_what_a_client_knows_by_itself_is_not_given_beside_it(argument: dict[str
         Endpoint("m", client="team.llm:make", **argument)
 
 
-# --- prices and looks ---------------------------------------------------------------------------------------------------
+# --- prices and looks -----------------------------------------------------------------------------------------------
 def test_a_price_is_for_input_and_output() -> None:
     assert Endpoint("m", price_usd=[0.4, 2]).price_usd == (0.4, 2.0)  # type: ignore[arg-type]
 
