@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from curator_llm.errors import RunError
 from curator_llm.job.storage import Location
 
 
@@ -45,11 +46,26 @@ def join_lines(directory: Location, file: Location) -> None:
 
 
 def remove_strays(directory: Location, parts: Iterable[int]) -> None:
-    """Remove what tasks left that were killed, or done twice."""
+    """Remove what tasks left that were killed, or done twice.
+
+    Raises
+    ------
+    RunError
+        When a part is not there: its worker wrote it somewhere else.
+    """
     wanted = set(parts)
+    found = set()
     for name in _names(directory):
         if not name.startswith("part-") or name.endswith(".new") or _number(name) not in wanted:
             (directory / name).unlink()
+        else:
+            found.add(_number(name))
+    if found != wanted:
+        msg = (
+            f"{len(wanted - found):,} of {len(wanted):,} parts are not in {directory}, though all were written: name "
+            "an output that is the same place for all workers and this process."
+        )
+        raise RunError(msg)
 
 
 def _names(directory: Location) -> list[str]:

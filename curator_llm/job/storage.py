@@ -12,34 +12,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from curator_llm.errors import CuratorLLMError, RunError
 from curator_llm.job.places import Place
-
-#: Where stores find credentials without being told.
-_CREDENTIALS = {
-    "s3": "AWS_PROFILE, or ~/.aws/credentials",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
-    "hf": "HF_TOKEN, or `hf auth login`",
-    "abfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_SAS_TOKEN",
-}
-_CREDENTIALS |= {"s3a": _CREDENTIALS["s3"], "gcs": _CREDENTIALS["gs"], "az": _CREDENTIALS["abfs"]}
-
-_SECRET_NAMES = re.compile(
-    r"secret|token|passw|passphrase|credential|signature|sas|connection_?string|account_?key|access_?key|api_?key"
-    r"|authorization|cookie|key$",
-    re.IGNORECASE,
-)
-_SECRET_VALUES = re.compile(
-    r"(AKIA|ASIA)[A-Z0-9]{12}|hf_\w{20}|gh[po]_\w{20}|ya29\.|eyJ[\w-]{10}|sk-\w|-----BEGIN|Bearer |Basic "
-    r"|\w+://[^/@\s]*:[^/@\s]*@"
-)
-#: Words that gcsfs and others take as `token`, and files that hold one.
-_NO_TOKENS = re.compile(r"anon|cloud|cache|browser|google_default|.*\.json")
+from curator_llm.job.store_secrets import credentials_of, looks_secret, secret_in_options, secret_in_url
 
 
 @dataclass(frozen=True)
@@ -217,42 +196,18 @@ def read_location(text: str, options: Any, place: Place) -> Location:
             msg = f"`storage_options` are for URLs such as s3://...; {text!r} is a local path."
             raise place.error(msg)
         return Path.cwd() / Path(rest or text).expanduser()
-    protocol = _protocol(text)
-    where = _CREDENTIALS.get(protocol, "the environment or the configuration files of its own tools")
-    address = urlsplit(text)
-    if address.password or any(_SECRET_NAMES.search(name) for name, _ in parse_qsl(address.query)):
-        msg = f"the URL holds a secret, and job files travel: leave it out; {protocol} finds one in {where}."
+    where = f"every worker finds credentials in {credentials_of(text)}"
+    if secret_in_url(text):
+        msg = f"the URL holds a secret, and job files travel: leave it out; {where}."
         raise place.error(msg)
     if not isinstance(options or {}, Mapping):
         msg = f"`storage_options` is {options!r}: give a mapping, such as {{anon: true}}."
         raise place.error(msg)
-    name = _secret_in(options or {})
+    name = secret_in_options(options or {})
     if name is not None:
-        msg = (
-            f"`storage_options` holds what looks like a secret in `{name}`, and job files travel: leave it out; every "
-            f"worker finds credentials of {protocol} in {where}."
-        )
+        msg = f"`storage_options.{name}` looks like a secret, and job files travel: leave it out; {where}."
         raise place.error(msg)
     return StorePath(text.rstrip("/"), dict(options or {}))
-
-
-def _secret_in(options: Mapping[Any, Any], around: str = "") -> str | None:
-    """Return the dotted name of a value that looks like a secret."""
-    for key, value in options.items():
-        name = f"{around}{key}"
-        if isinstance(value, Mapping):
-            found = _secret_in(value, f"{name}.")
-            if found is not None:
-                return found
-        elif isinstance(value, list | tuple):
-            found = _secret_in(dict(enumerate(value)), f"{name}.")
-            if found is not None:
-                return found
-        elif isinstance(value, str | int) and not isinstance(value, bool):
-            harmless = str(key) == "token" and _NO_TOKENS.fullmatch(str(value))
-            if not harmless and (_SECRET_NAMES.search(str(key)) or _SECRET_VALUES.search(str(value))):
-                return name
-    return None
 
 
 def check_store(location: Location, place: Place) -> None:
@@ -297,13 +252,10 @@ def reached(where: object, *, local: bool = False) -> Iterator[None]:
 
 def _said(where: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"{where}: no such file."
+        return f"{where}: no such file, directory or bucket."
     reason = str(error).partition("\n")[0] if isinstance(error, OSError | ValueError | TypeError) else ""
-    said = type(error).__name__ if not reason or _SECRET_VALUES.search(reason) else reason
-    credentials = _CREDENTIALS.get(_protocol(where))
-    fix = f"; credentials are found in {credentials}" if credentials else ""
-    return f"{where} cannot be reached ({said}): check the address and `storage_options`{fix}."
-
-
-def _protocol(url: str) -> str:
-    return url.partition("://")[0].rpartition("::")[2]
+    said = type(error).__name__ if not reason or looks_secret(reason) else reason
+    return (
+        f"{where} cannot be reached ({said}): check the address and `storage_options`; credentials are found in "
+        f"{credentials_of(where)}."
+    )

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curator_llm.job.inputs import open_input
+from curator_llm.errors import RunError
 from curator_llm.job.data import Data
+from curator_llm.job.inputs import open_input
 from curator_llm.job.outputs import make_output
 from curator_llm.job.parts import join_lines, remove_strays
 from curator_llm.job.places import Place
@@ -102,3 +103,9 @@ def test_parts_are_joined_in_the_order_of_the_rows_and_strays_are_removed(tmp_pa
     remove_strays(parts, [0, 2, 100_000])
     join_lines(parts, tmp_path / "whole")
     assert (tmp_path / "whole").read_text() == "0\n2\n100000\n"
+
+
+def test_a_part_that_its_worker_wrote_somewhere_else_is_missed(parts):
+    (parts / "part-00000.jsonl").write_text("0\n")
+    with pytest.raises(RunError, match=r"1 of 2 parts are not in .*: name an output that is the same place for all"):
+        remove_strays(parts, range(2))
