@@ -54,7 +54,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def test_help_and_version_say_what_there_is():
     assert call("--version").output == f"curator-llm, version {curator_llm.__version__}\n"
-    for command in ([], ["run"], ["check"], ["serve"]):
+    for command in ([], ["run"], ["check"], ["retry"], ["stop"], ["report"], ["serve"]):
         shown = call(*command, "--help")
         assert shown.exit_code == 0
         assert "Usage: " in shown.output
@@ -106,6 +106,46 @@ def test_a_dry_run_prints_requests_and_sends_nothing(job, server):
     assert "topic: 40 rows, 40 requests, 0 reused" in ended.stdout
     assert "user: Topic of text 0" in ended.stdout
     assert server.ledger.requests == 0
+
+
+def test_values_are_set_and_rows_limited_from_the_command_line(job, server):
+    ended = call("run", "job.yaml", "--limit", "3", "--set", "stages.topic.prompt=About {text}", "--dry-run", job=job)
+    assert ended.exit_code == 0
+    assert "topic: 3 rows, 3 requests, 0 reused" in ended.stdout
+    assert "user: About text 0" in ended.stdout
+    checked = call("check", "job.yaml", "--set", "stages.topic.output=subject")
+    assert "columns written: id, text, subject, subject__status, subject__error" in checked.stdout
+    wrong = call("run", "job.yaml", "--set", "stages.topic.promt=x")
+    assert wrong.exit_code == 2
+    assert "Did you mean 'prompt'?" in wrong.stderr
+    assert server.ledger.requests == 0
+
+
+def test_commands_on_a_directory_without_a_run_end_with_2(job):
+    for command in (["stop"], ["report"], ["report", "--json"], ["retry", "--status", "truncated"]):
+        ended = call(command[0], "elsewhere", *command[1:])
+        assert ended.exit_code == 2
+        assert "elsewhere is no run directory" in ended.stderr
+
+
+def test_a_run_is_reported_stopped_and_retried_by_its_directory(job, server):
+    server.change(answer="a word too many of them")
+    job["stages"][0]["query_model"]["generation"] = {"max_tokens": 2}
+    call("check", "job.yaml", job=job)
+    first = start("run", "job.yaml", "--limit", "2")
+    assert first.communicate(timeout=60)[1].count("truncated 2") == 1
+    assert call("stop", "run").output == "Nobody works in run.\n"
+    assert json.loads(call("report", "run", "--json").output)["limit"] == 2
+    assert "curator-llm retry run --status truncated" in call("report", "run").output
+    assert call("retry", "run", "--status", "truncatd").exit_code == 2
+
+    server.change(answer=None)
+    second = start("retry", "run", "--status", "truncated", "--set", "generation.max_tokens=1000")
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 0, errors
+    assert pd.read_parquet("out")["topic"].tolist() == [answer_to(f"Topic of text {n}") for n in range(2)]
+    assert "topic: truncated asked anew with generation.max_tokens=1000" in call("report", "run").output
+    assert server.ledger.requests == 4
 
 
 def test_a_run_in_a_process_of_its_own_is_interrupted_with_75_and_goes_on_where_it_was(job, server, tmp_path):
