@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import pandas as pd
 
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, RunError
 from curator_llm.job import pieces
 from curator_llm.job.storage import StoredFile
 
@@ -164,9 +164,19 @@ class RecordPiece:
         ConfigurationError
             For a record that does not have the columns and types of the first ones.
         RunError
-            When a store does not give them.
+            When a store does not give them, or the file is not the one that was scanned.
         """
-        return self.layout.frame(self.span, self.span.file.read(self.span.start, self.span.stop))
+        span = self.span
+        block = span.file.read(span.start, span.stop)
+        if len(block) == span.stop - span.start:  # a web server may know no ranges, and send the whole file
+            frame = self.layout.frame(span, block)
+            if len(frame) == span.rows:
+                return frame
+        msg = (
+            f"{span.file}: bytes {span.start:,} to {span.stop:,} do not hold the {span.rows:,} records that were found "
+            "there: it changed while the job ran, or its server gives no parts of files. Run again, or copy it first."
+        )
+        raise RunError(msg)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curator_llm.errors import ConfigurationError, JobFileError
+from curator_llm.errors import ConfigurationError, CuratorLLMError, JobFileError
 from curator_llm.job import csv_lines, pieces, records
 from curator_llm.job.data import Data
 from curator_llm.job.inputs import open_input
@@ -50,6 +50,7 @@ def test_an_empty_field_is_null_and_a_blank_line_no_record(read):
     frame = read('n,text\n1,\n\n,""\r\n\r\n3,x\n')
     assert frame.astype(object).where(frame.notna(), None).to_numpy().tolist() == [[1, None], [None, None], [3, "x"]]
     assert frame.dtypes.astype(str).tolist() == ["Int64", "string"]
+    assert read('text\n""\n\nx\n')["text"].isna().tolist() == [True, False]
 
 
 CELLS = st.text(st.sampled_from('ab",\n\r;ä 0'), max_size=6)
@@ -202,6 +203,16 @@ def test_a_piece_travels_and_holds_no_rows(tmp_path):
     piece = source_of(tmp_path / "a.csv").pieces()[0]
     assert b"canary" not in pickle.dumps(piece)
     assert pickle.loads(pickle.dumps(piece)).read().equals(piece.read())
+
+
+@pytest.mark.parametrize("now", ["id,text\n1,a\n", "id,text\n1,a\n2b,\n\n3,\n", "id,text\n1,a\n2,b\n3,c,d\n"])
+def test_a_file_that_changed_since_it_was_scanned_is_not_answered(tmp_path, now):
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n1,a\n2,b\n3,c\n")
+    piece = source_of(path).pieces()[0]
+    path.write_text(now)
+    with pytest.raises(CuratorLLMError):
+        piece.read()
 
 
 def test_a_long_field_is_read(read):
