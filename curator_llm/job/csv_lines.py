@@ -1,15 +1,9 @@
-"""CSV after RFC 4180, UTF-8: quoted fields may hold delimiters, line ends and doubled quotes. Read, never written.
-
-A column is numbers or booleans only where its first values are written in a way that loses nothing when they are read
-as such: ``007``, ``+1``, ``1e5`` and ``1.50`` stay text, and so do more digits than a number holds.
-"""
+"""CSV after RFC 4180, UTF-8: quoted fields may hold delimiters, line ends and doubled quotes. Read, never written."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +12,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from curator_llm.errors import ConfigurationError
+from curator_llm.job.csv_values import READ, TEXT, dtype_of
 from curator_llm.job.data import Data
 from curator_llm.job.pieces import selected
 from curator_llm.job.records import (
@@ -33,30 +28,6 @@ from curator_llm.job.storage import StoredFile
 from curator_llm.spec.nearest import nearest
 
 _QUOTE, _LINE_FEED, _CARRIAGE_RETURN = b'"\n\r'
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])")
-_TEXT = "string[pyarrow]"
-
-
-def _whole(text: str) -> int | None:
-    value = int(text) if _WHOLE.fullmatch(text) else None
-    return value if value is not None and -(2**63) <= value < 2**63 else None
-
-
-def _number(text: str) -> float | None:
-    """Return a number that 64 bits hold to the last digit; whole ones may stand among decimals."""
-    if not (_DECIMAL.fullmatch(text) or _WHOLE.fullmatch(text)):
-        return None
-    value = float(text)
-    return value if Decimal(repr(value)) == Decimal(text) else None
-
-
-#: How the values of a dtype are read; None for a text that is no such value. The first that fits a column is taken.
-_READ: dict[str, Callable[[str], Any]] = {
-    "Int64": _whole,
-    "Float64": _number,
-    "boolean": {"true": True, "false": False, "True": True, "False": False}.get,
-}
 
 
 @dataclass(frozen=True)
@@ -99,9 +70,9 @@ class CsvLines:
             if name not in names:
                 msg = f"`as_text` names {name!r}, which is not read. {nearest(name, names)}"
                 raise data.place.error(msg)
-        layout = replace(layout, dtypes=dict.fromkeys(names, _TEXT))
+        layout = replace(layout, dtypes=dict.fromkeys(names, TEXT))
         sample = layout.sample(files)
-        dtypes = {name: _TEXT if name in data.as_text else _dtype(sample.column(name).to_pylist()) for name in names}
+        dtypes = {name: TEXT if name in data.as_text else dtype_of(sample.column(name).to_pylist()) for name in names}
         return RecordInput(files, replace(layout, dtypes=dtypes))
 
     def begin(self, file: StoredFile) -> tuple[CsvLines, int]:
@@ -116,7 +87,7 @@ class CsvLines:
         if not record:
             msg = f"{file} is empty: the first line of a CSV file names its columns."
             raise ConfigurationError(msg)
-        _check_utf8(record, f"{file}, the header line", lambda _: "")
+        _check_utf8(record, lambda _: f"{file}, the header line")
         options = {"read_options": _all_of(record), "parse_options": self._parse_options(None)}
         header = tuple(csv.read_csv(pa.BufferReader(record), **options).column_names)
         missing, more = sorted(set(self.header) - set(header)), sorted(set(header) - set(self.header))
@@ -129,27 +100,23 @@ class CsvLines:
         return replace(self, header=header), stop
 
     def records(self, block: bytes, *, last: bool) -> tuple[Any, Any]:
-        """Return where records end: at line feeds behind an even number of quotes.
+        """Return where records end, and which are not blank.
 
         Raises
         ------
         BrokenRecordError
             For a quote where none may stand, and for a carriage return without a line feed outside of quotes.
         """
+        broken = min(self._broken(block, last=last), default=None)
+        if broken is not None:
+            raise BrokenRecordError(*broken)
+        return self._split(block, last=last)
+
+    def _split(self, block: bytes, *, last: bool) -> tuple[Any, Any]:
+        """Find records: they end at line feeds behind an even number of quotes."""
         codes = np.frombuffer(block, dtype=np.uint8)
-        quotes = np.flatnonzero(codes == _QUOTE)
-        self._check_quotes(codes, quotes)
-        if last and len(quotes) % 2:
-            raise BrokenRecordError(int(quotes[-1]), "a quote is opened and not closed.")
         ends = line_ends(block, last=last)
-        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
-        returns = np.flatnonzero(codes[:-1] == _CARRIAGE_RETURN)
-        alone = returns[(codes[returns + 1] != _LINE_FEED) & (np.searchsorted(quotes, returns) % 2 == 0)]
-        if len(alone):
-            reason = (
-                "a carriage return without a line feed: end lines with LF or CRLF, and put quotes around the field."
-            )
-            raise BrokenRecordError(int(alone[0]), reason)
+        ends = ends[np.searchsorted(np.flatnonzero(codes == _QUOTE), ends) % 2 == 0]
         if not len(ends):
             return ends, np.zeros(0, dtype=bool)
         starts = np.concatenate(([0], ends[:-1]))
@@ -157,17 +124,24 @@ class CsvLines:
         blank = (firsts == _LINE_FEED) | ((firsts == _CARRIAGE_RETURN) & (ends - starts <= len("\r\n")))
         return ends, ~blank
 
-    def _check_quotes(self, codes: Any, quotes: Any) -> None:
-        """Refuse quotes inside of a field: counted as pairs, they would hide the ends of records."""
-        opening, closing = quotes[::2], quotes[1::2]
+    def _broken(self, block: bytes, *, last: bool) -> Iterator[tuple[int, str]]:
+        """Yield the first of each kind of what would hide the ends of records, as they are counted here."""
+        codes = np.frombuffer(block, dtype=np.uint8)
         delimiter = ord(self.delimiter)
+        quotes = np.flatnonzero(codes == _QUOTE)
+        opening, closing = quotes[::2], quotes[1::2]
         opening, closing = opening[opening > 0], closing[closing + 1 < len(codes)]
-        astray = opening[~np.isin(codes[opening - 1], [delimiter, _LINE_FEED, _QUOTE])]
+        before = opening[~np.isin(codes[opening - 1], [delimiter, _LINE_FEED, _QUOTE])]
         behind = closing[~np.isin(codes[closing + 1], [delimiter, _LINE_FEED, _CARRIAGE_RETURN, _QUOTE])]
-        if len(astray) or len(behind):
-            offset = min(int(some[0]) for some in (astray, behind) if len(some))
-            reason = 'a quote inside of a field: put quotes around the field, and write "" for a quote in it.'
-            raise BrokenRecordError(offset, reason)
+        for astray in (before, behind):
+            if len(astray):
+                yield int(astray[0]), 'a quote inside of a field: put quotes around the field, and write "" for it.'
+        if last and len(quotes) % 2:
+            yield int(quotes[-1]), "a quote is opened and not closed."
+        returns = np.flatnonzero(codes[:-1] == _CARRIAGE_RETURN)
+        alone = returns[(codes[returns + 1] != _LINE_FEED) & (np.searchsorted(quotes, returns) % 2 == 0)]
+        if len(alone):
+            yield int(alone[0]), "a carriage return without a line feed: end lines with LF or CRLF, or quote the field."
 
     def frame(self, span: Span, block: bytes) -> pd.DataFrame:
         """Return the rows of some records.
@@ -198,7 +172,11 @@ class CsvLines:
 
     def texts(self, span: Span, block: bytes) -> pa.Table:
         """Return the fields as text, empty ones as null."""
-        _check_utf8(block, str(span.file), lambda byte: f", record {span.first + self._rows(block[:byte]):,}")
+        _check_utf8(
+            block,
+            str(span.file),
+            lambda byte: f", record {span.first + self._split(block[:byte], last=False)[1].sum():,}",
+        )
         torn: list[Any] = []
 
         def tear(row: Any) -> str:
@@ -227,19 +205,16 @@ class CsvLines:
             raise ConfigurationError(msg)
         return pa.table(table.columns, schema=self._schema)
 
-    def _rows(self, block: bytes) -> int:
-        return int(self.records(block, last=False)[1].sum())
-
     def _column(self, name: str, texts: Any, span: Span) -> Any:
         dtype = self.dtypes[name]
-        if dtype == _TEXT:
+        if dtype == TEXT:
             return pd.array(texts, dtype=cast("Any", dtype))
-        read = _READ[dtype]
+        read = READ[dtype]
         values = [None if text is None else read(text) for text in texts.to_pylist()]
         for row, (text, value) in enumerate(zip(texts.to_pylist(), values, strict=True)):
             if text is not None and value is None:
                 msg = (
-                    f"{span.file}, record {span.first + row:,}: column {name!r} holds {text!r}, and the first "
+                    f"{span.file}, record {span.first + row:,}: column {name!r} holds {text[:60]!r}, and the first "
                     f"{SAMPLE_RECORDS:,} records hold {dtype}: name the column in `as_text` of the input, or mend it."
                 )
                 raise ConfigurationError(msg)
@@ -254,17 +229,9 @@ def _all_of(block: bytes, names: list[str] | None = None) -> Any:
     return csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names)
 
 
-def _check_utf8(block: bytes, where: str, place: Callable[[int], str]) -> None:
+def _check_utf8(block: bytes, where: Callable[[int], str]) -> None:
     try:
         block.decode()
     except UnicodeDecodeError as error:
-        msg = (
-            f"{where}{place(error.start)}: this is no UTF-8 text: convert the file, for example with `iconv -t utf-8`."
-        )
+        msg = f"{where(error.start)}: this is no UTF-8 text: convert the file, for example with `iconv -t utf-8`."
         raise ConfigurationError(msg) from None
-
-
-def _dtype(texts: list[str | None]) -> str:
-    given = [text for text in texts if text is not None]
-    fitting = (dtype for dtype, read in _READ.items() if given and all(read(text) is not None for text in given))
-    return next(fitting, _TEXT)

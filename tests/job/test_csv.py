@@ -139,6 +139,8 @@ def test_a_later_value_that_does_not_fit_is_an_error_with_file_record_column_and
         ('a,b\n1,x\n2,"x"y\n', "record 2, byte 12: a quote inside of a field"),
         ('a,b\n1,x\n\n2,"x\n', "record 2, byte 11: a quote is opened and not closed"),
         ("a,b\n1,x\r2,y\n", "record 1, byte 7: a carriage return without a line feed"),
+        ('a,b\n1,x\r2,y\n3,5" d\n', "record 1, byte 7: a carriage return without a line feed"),
+        ('a,b\n1,5" d\n2,x\r3,y\n', "record 1, byte 7: a quote inside of a field"),
         ("a,b\n1,x\n1,x,y\n", "record 2: it has 3 fields, the header line 2"),
         ("a,b\n1,x\n1\n", "record 2: it has 1 fields, the header line 2"),
         (b"a,b\n1,x\n1,\xe4\n", "record 2: this is no UTF-8 text"),
