@@ -172,11 +172,11 @@ class CsvLines:
 
     def texts(self, span: Span, block: bytes) -> pa.Table:
         """Return the fields as text, empty ones as null."""
-        _check_utf8(
-            block,
-            str(span.file),
-            lambda byte: f", record {span.first + self._split(block[:byte], last=False)[1].sum():,}",
-        )
+
+        def record_at(byte: int) -> str:
+            return f"{span.file}, record {span.first + self._split(block[:byte], last=False)[1].sum():,}"
+
+        _check_utf8(block, record_at)
         torn: list[Any] = []
 
         def tear(row: Any) -> str:
