@@ -208,6 +208,9 @@ def _own_errors() -> Iterator[Any]:
     """Print what is wrong and what to do, without a traceback."""
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted before anything was done.", err=True)
+        sys.exit(75)
     except CuratorLLMError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2 if isinstance(error, ConfigurationError) else 3)

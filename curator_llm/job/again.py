@@ -39,13 +39,12 @@ def kept_job(run_dir: Path, settings: Sequence[str] = ()) -> Iterator[Job]:
         raise ConfigurationError(msg)
     with contextlib.chdir(start):
         job = read_job(manifest["job"], Place(str(run_dir / "manifest.json")), settings)
-        said = manifest.get("settings", [])
         yield dataclasses.replace(
             job,
             file=manifest.get("job_file", job.file),
             run_dir=run_dir,
             limit=manifest.get("limit"),
-            settings=(*said, *job.settings),
+            overrides=(*manifest.get("overrides", []), *job.overrides),
         )
 
 

@@ -19,7 +19,7 @@ from curator_llm.job.job_file import ClusterSpec
 _CONNECT_S = 30.0
 _WORKERS_S = 120.0
 #: How long requests in flight may take when a run stops: batch systems and Kubernetes kill 30 s after SIGTERM.
-_DRAIN_S = 20.0
+DRAIN_S = 20.0
 _RPC_S = 5.0
 #: A piece that was open on so many workers that died is given up. Dask's 3 is few where machines are taken away.
 _ALLOWED_FAILURES = 20
@@ -82,14 +82,14 @@ def _drain(client: Client) -> None:
     """Let what is in flight end and be kept: Dask gives a worker that closes 4 s, and then kills it."""
 
     async def drain() -> None:
-        await asyncio.wait_for(client.run(_close_engine, on_error="ignore"), _DRAIN_S + _RPC_S)
+        await asyncio.wait_for(client.run(_close_engine, on_error="ignore"), DRAIN_S + _RPC_S)
 
     with contextlib.suppress(Exception):  # workers that are gone have nothing to wait for
         client.sync(drain)
 
 
 async def _close_engine(dask_worker: Worker) -> None:
-    await asyncio.to_thread(runtime.close, dask_worker, _DRAIN_S)
+    await asyncio.to_thread(runtime.close, dask_worker, DRAIN_S)
 
 
 class _OwnProcess(WorkerPlugin):

@@ -15,7 +15,7 @@ from distributed import Client, Future, as_completed
 from curator_llm.cluster.progress import Progress
 from curator_llm.errors import CuratorLLMError
 from curator_llm.frame.lines import held_back_by
-from curator_llm.job.attach import attached
+from curator_llm.job.attach import DRAIN_S, attached
 from curator_llm.job.bill import run_name
 from curator_llm.job.check import CheckedJob, make_local_server
 from curator_llm.job.failures import check_failures
@@ -138,8 +138,10 @@ class Driver:
                         rows_to_come = source.rows - tally.rows_in
                         check_failures(stage.spec.output, counts, stage.spec.fail_on_error, rows_to_come=rows_to_come)
                     future.release()
-            except BaseException:
+            except BaseException as error:
                 client.cancel(futures)
+                if isinstance(error, KeyboardInterrupt) and checked.job.cluster.scheduler is None:
+                    self.say(f"Stopping: replies in flight are awaited, for up to {DRAIN_S:g} s.")
                 raise
             finally:
                 tally.answering_s = time.monotonic() - started

@@ -153,7 +153,7 @@ class Job:
     steps : tuple of Query or Filter
         In their order.
     cluster : ClusterSpec
-    settings : tuple of str
+    overrides : tuple of str
         What was set from outside.
     limit : int, optional
         How many rows are read, from the first on.
@@ -167,7 +167,7 @@ class Job:
     endpoints: Mapping[str, Endpoint | LocalModel]
     steps: tuple[Query | Filter, ...]
     cluster: ClusterSpec
-    settings: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     limit: int | None = None
 
 
@@ -218,7 +218,7 @@ def read_job(text: str, place: Place, settings: Sequence[str] = ()) -> Job:
         endpoints=endpoints,
         steps=_steps(given["stages"], place / "stages", endpoints),
         cluster=_cluster(given.get("cluster") or {}, place / "cluster"),
-        settings=tuple(settings),
+        overrides=tuple(settings),
     )
 
 

@@ -103,7 +103,7 @@ def make_report(
         "lease": lease,
         "job_file": job.file,
         "job": job.text,
-        "settings": list(job.settings),
+        "overrides": list(job.overrides),
         "limit": job.limit,
         "retries": [retry.as_json() for retry in retries],
         "started_at": tally.started_at.isoformat(timespec="seconds"),

@@ -130,5 +130,5 @@ def _ways(run_dir: Path, report: Mapping[str, Any]) -> list[str]:
 
 
 def _options(report: Mapping[str, Any]) -> list[str]:
-    settings = [f"--set {shlex.quote(setting)}" for setting in report.get("settings", [])]
+    settings = [f"--set {shlex.quote(setting)}" for setting in report.get("overrides", [])]
     return settings + ([f"--limit {report['limit']}"] if report.get("limit") else [])

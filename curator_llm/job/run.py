@@ -61,13 +61,15 @@ def run_job(
     """
     directory = RunDirectory(job.run_dir)
     retries = retries_of(job, retry)
-    checked = check_job(job, retries)
     with Interrupts() as interrupts:
         try:
             with interrupts.armed():
+                checked = check_job(job, retries)
                 lease = directory.held(wait=wait, say=say)
         except KeyboardInterrupt:
-            return Ending("interrupted", 75, f"{interrupts.why or 'Interrupted'} before anything was done.")
+            ending = Ending("interrupted", 75, f"{interrupts.why or 'Interrupted'} before anything was done.")
+            say(str(ending.message))
+            return ending
         lease.on_stop = partial(interrupts.request, "Stopped by `curator-llm stop`")
         lease.on_lost = interrupts.request
         with lease:
@@ -95,7 +97,7 @@ def _run(
     job, say = checked.job, driver.say
     place = output_place(job.output.path, directory, lease.number)
     place.check()
-    about = {"job_file": job.file, "settings": list(job.settings), "limit": job.limit, "lease": lease.number}
+    about = {"job_file": job.file, "overrides": list(job.overrides), "limit": job.limit, "lease": lease.number}
     run = directory.begin(job.text, retries=retries, **about)
     place.clear()
     before = marks(directory.journal)

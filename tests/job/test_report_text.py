@@ -80,7 +80,7 @@ def test_a_report_of_the_first_release_is_said_in_words_with_what_to_do_next(run
     ],
 )
 def test_every_ending_says_how_to_go_on(run_dir, status, way):
-    lines = text(run_dir, status=status, message="Why.", output=None, limit=300, settings=["cluster.n_workers=3"])
+    lines = text(run_dir, status=status, message="Why.", output=None, limit=300, overrides=["cluster.n_workers=3"])
     assert lines[-1].startswith(way)
     assert lines[1] == "Why."
     assert lines[0].endswith(", limited to the first 300")
