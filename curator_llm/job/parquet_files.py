@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
@@ -12,7 +13,7 @@ import pyarrow.dataset as ds
 
 from curator_llm.job.data import Data
 from curator_llm.job.pieces import rows_per_piece, selected
-from curator_llm.job.storage import StoredFile, reached
+from curator_llm.job.storage import Location, StoredFile, reached
 
 #: Arrow's types as pandas dtypes that know nulls, so that a whole number is one beside a null too.
 _DTYPES: dict[Any, Any] = {
@@ -42,6 +43,7 @@ class ParquetPiece:
     stop: int
     schema: Any
     columns: tuple[str, ...]
+    where: Location
 
     @property
     def rows(self) -> int:
@@ -56,18 +58,26 @@ class ParquetPiece:
         RunError
             When a store does not give them.
         """
-        group = self.row_groups[0]
-        with reached(group.path, local=group.filesystem.type_name == "local"):
+        with reached(self.where, local=isinstance(self.where, Path)):
             tables = [group.to_table(schema=self.schema, columns=list(self.columns)) for group in self.row_groups]
         return _to_pandas(pa.concat_tables(tables).slice(self.start, self.rows))
 
 
 @dataclass(frozen=True)
 class ParquetInput:
-    """Parquet files of one schema."""
+    """Parquet files of one schema.
+
+    Parameters
+    ----------
+    dataset : pyarrow.dataset.Dataset
+    columns : list of str
+    where : Path or StorePath
+        For errors.
+    """
 
     dataset: Any
     columns: list[str]
+    where: Location
 
     @classmethod
     def open(cls, files: tuple[StoredFile, ...], base: str, data: Data) -> ParquetInput:
@@ -77,19 +87,22 @@ class ParquetInput:
         ------
         JobFileError
             When the files cannot be read, or a column is not there.
+        RunError
+            When a store does not give them.
         """
-        try:
-            dataset = ds.dataset(
-                [file.path for file in files],
-                format="parquet",
-                filesystem=files[0].fs,
-                partitioning=ds.partitioning(flavor="hive"),
-                partition_base_dir=base,
-            )
-        except (pa.ArrowException, OSError) as error:
-            msg = f"{data.path} cannot be read as Parquet: {str(error).splitlines()[0]}"
-            raise data.place.error(msg) from None
-        return cls(dataset, selected(list(dataset.schema.names), data.columns, data.place))
+        with reached(data.path, local=isinstance(data.path, Path)):
+            try:
+                dataset = ds.dataset(
+                    [file.path for file in files],
+                    format="parquet",
+                    filesystem=files[0].fs,
+                    partitioning=ds.partitioning(flavor="hive"),
+                    partition_base_dir=base,
+                )
+            except (pa.ArrowException, OSError) as error:
+                msg = f"{data.path} cannot be read as Parquet: {str(error).splitlines()[0]}"
+                raise data.place.error(msg) from None
+        return cls(dataset, selected(list(dataset.schema.names), data.columns, data.place), data.path)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -105,7 +118,8 @@ class ParquetInput:
     @cached_property
     def rows(self) -> int:
         """How many rows there are, from the files' metadata."""
-        return int(self.dataset.count_rows())
+        with reached(self.where, local=isinstance(self.where, Path)):
+            return int(self.dataset.count_rows())
 
     def pieces(self) -> list[ParquetPiece]:
         """Return the pieces, in the order of the rows."""
@@ -130,8 +144,11 @@ class ParquetInput:
         inside = [(first, group) for first, end, group in groups if end > start and first < stop]
         origin = inside[0][0]
         row_groups = tuple(group for _, group in inside)
-        piece = ParquetPiece(row_groups, start - origin, stop - origin, self.dataset.schema, tuple(self.columns))
-        pieces.append(piece)
+        pieces.append(
+            ParquetPiece(
+                row_groups, start - origin, stop - origin, self.dataset.schema, tuple(self.columns), self.where
+            )
+        )
         return [group for group in groups if group[1] > stop]
 
 

@@ -217,13 +217,15 @@ class Refusing(MemoryFileSystem):
 def test_what_a_store_raises_is_an_error_of_ours_without_its_secrets():
     fsspec.register_implementation("refusing", Refusing, clobber=True)
     fs = fsspec.filesystem("memory")
-    with fs.open("/refused/a.jsonl", "wb") as file:
-        file.write(b'{"n": 1}\n')
+    fs.pipe_file("/refused/a.jsonl", b'{"n": 1}\n')
+    fs.pipe_file("/refused/a.parquet", b"PAR1")
     with pytest.raises(JobFileError, match=r"refusing://.*a\.jsonl cannot be reached \(RuntimeError\)") as caught:
         open_at(StorePath("refusing://refused/a.jsonl"), "jsonl")
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
     piece = open_at(StorePath("memory://refused"), "jsonl").pieces()[0]
+    with pytest.raises(JobFileError, match=r"refusing://refused cannot be reached \(RuntimeError\)"):
+        open_at(StorePath("refusing://refused"))
     object.__setattr__(piece.span.file, "fs", fsspec.filesystem("refusing"))
     with pytest.raises(RunError, match=r"\(ValueError\)"):
         piece.read()
