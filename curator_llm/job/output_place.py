@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from curator_llm.errors import ConfigurationError, CuratorLLMError
+from curator_llm.errors import ConfigurationError, CuratorLLMError, RunError
 from curator_llm.job.storage import Location, StorePath, reached
 
 
@@ -176,7 +177,8 @@ class StorePlace:
     @property
     def partial(self) -> StorePath:
         """Where the output is written until it is whole."""
-        return self.output.with_name(f"{self.output.name}.partial-{self._directory.manifest()['run']}-{self._lease}")
+        run = re.sub(r"[^\w.-]", "_", self._directory.manifest()["run"])  # stores take other characters for wildcards
+        return self.output.with_name(f"{self.output.name}.partial-{run}-{self._lease}")
 
     def check(self) -> None:
         """Check that nothing is there, or only what this run wrote there earlier.
@@ -208,13 +210,26 @@ class StorePlace:
         ----------
         whole : StorePath
             File or directory, on the store of the output.
+
+        Raises
+        ------
+        ConfigurationError
+            When something else is there by now.
+        RunError
+            When the store fails; what was not moved is kept, and moved at the next start.
         """
         self.check()  # it may have come up while the job ran
         self._record(moving={"from": str(whole), "files": _listing(whole)})
-        self._move()
+        try:
+            self._move()
+        except RunError as error:
+            msg = f"{error} The output was being put in place: run the same command to end that."
+            raise RunError(msg) from None
 
     def discard(self) -> None:
-        """Remove what is not whole."""
+        """Remove what is not whole, unless it is about to be put in place."""
+        if self._known("moving"):
+            return
         with contextlib.suppress(CuratorLLMError):
             self.partial.remove()
 

@@ -241,6 +241,18 @@ def test_a_move_that_was_killed_anywhere_is_ended_or_undone_at_the_next_start(
     assert ended or kill_at < 13  # the kills reach from the first change to the last
 
 
+def test_a_move_during_which_the_store_fails_keeps_its_files_for_the_next_start(bucket, stored, directory, monkeypatch):
+    begin(stored, directory)
+    killer = Killer(monkeypatch, directory)
+    killer.left = 3
+    with pytest.raises(RunError, match="run the same command to end that"):
+        store_output(stored, a="first", b="first")
+    killer.left = None
+    stored.discard()
+    begin(output_place(bucket / "out", directory, 1), directory)
+    assert contents(bucket) == {"out/a": "first", "out/b": "first"}
+
+
 def test_a_move_whose_files_were_taken_away_leaves_what_is_there(bucket, stored, directory, monkeypatch):
     begin(stored, directory)
     killer = Killer(monkeypatch, directory)
