@@ -28,9 +28,10 @@ curator-llm run job.yaml --limit 20 2>/dev/null
 echo "sample: $?"
 
 "$PYTHON" -m curator_llm run job.yaml --set endpoints.fleet.max_concurrent_requests=4 2> first.log &
-until [ "$(cat run/journal/seg/*.jsonl | wc -l)" -gt 60 ]; do sleep 0.05; done
-kill -TERM $!
-wait $!
+driver=$!
+while kill -0 $driver && [ "$(cat run/journal/seg/*.jsonl | wc -l)" -le 60 ]; do sleep 0.05; done
+kill -TERM $driver
+wait $driver
 echo "told to end: $?"
 [ -e run/_SUCCESS ] || echo "not marked as a success"
 
