@@ -36,6 +36,7 @@ class OutputPlace(Protocol):
 
     output: Any
     partial: Any
+    moving: Any  # true while a move is begun and not ended
 
     def check(self) -> None:
         """Check that the output's path is free, or holds what this run wrote there earlier."""
@@ -76,6 +77,8 @@ class LocalPlace:
     lease : int, default 0
         See `output_place`.
     """
+
+    moving = False  # one rename moves all
 
     def __init__(self, output: Path, directory: Manifest, lease: int = 0) -> None:
         self.output = output
@@ -180,6 +183,11 @@ class StorePlace:
         run = re.sub(r"[^\w.-]", "_", self._directory.manifest()["run"])  # stores take other characters for wildcards
         return self.output.with_name(f"{self.output.name}.partial-{run}-{self._lease}")
 
+    @property
+    def moving(self) -> bool:
+        """Whether a move is begun and not ended."""
+        return bool(self._known("moving"))
+
     def check(self) -> None:
         """Check that nothing is there, or only what this run wrote there earlier.
 
@@ -197,7 +205,7 @@ class StorePlace:
 
     def clear(self) -> None:
         """Remove what earlier executions left; end a move during which one was killed."""
-        if self._known("moving"):
+        if self.moving:
             self._move()
         for name in self._known("partials"):  # not looked for: the right to list what is above may be missing
             self.output.with_name(name).remove()
@@ -228,7 +236,7 @@ class StorePlace:
 
     def discard(self) -> None:
         """Remove what is not whole, unless it is about to be put in place."""
-        if self._known("moving"):
+        if self.moving:
             return
         with contextlib.suppress(CuratorLLMError):
             self.partial.remove()

@@ -15,7 +15,7 @@ from curator_llm.job.driver import Driver
 from curator_llm.job.interrupts import Interrupts
 from curator_llm.job.job_file import Job
 from curator_llm.job.lease import Lease
-from curator_llm.job.output_place import output_place
+from curator_llm.job.output_place import OutputPlace, output_place
 from curator_llm.job.report import Ending, Tally, make_report
 from curator_llm.job.retries import Retry, with_retry
 from curator_llm.job.run_directory import RunDirectory
@@ -126,7 +126,7 @@ def _run(
         checked, directory, tally, ending, run=run, lease=lease.number, retries=retries, seconds=seconds
     )
     directory.finish(report, success=not ending.exit_code)
-    _say_ending(ending, tally, directory, str(place.output), say)
+    _say_ending(ending, tally, directory, place, say)
     return ending
 
 
@@ -151,10 +151,11 @@ def _ending_of(execute: Callable[[], None], interrupts: Interrupts, say: Say) ->
     return Ending("done", 0)
 
 
-def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, output: str, say: Say) -> None:
+def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, place: OutputPlace, say: Say) -> None:
     if ending.message is None:
-        say(f"{tally.rows_out:,} rows in {output}")
+        say(f"{tally.rows_out:,} rows in {place.output}")
         return
     kept = sum(bill.requests for bill in tally.bills)
     say(ending.message)
-    say(f"{kept:,} replies of this execution are kept in {directory.journal}; {output} is as it was before.")
+    state = "is in its place in part" if place.moving else "is as it was before"
+    say(f"{kept:,} replies of this execution are kept in {directory.journal}; {place.output} {state}.")

@@ -274,6 +274,22 @@ def test_a_stopped_run_leaves_nothing_on_the_store(kit, bucket):
     assert bucket.files() == {}
 
 
+def test_a_run_whose_store_fails_during_the_move_says_so_and_the_next_one_ends_it(kit, bucket, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "cp_file", fail)
+        ending = kit.run(output={"parquet": f"{bucket}/out"})
+    assert (ending.exit_code, ending.message) == (3, kit.lines[-2])
+    assert "(connection lost)" in ending.message
+    assert "run the same command to end that" in ending.message
+    assert kit.lines[-1].endswith(f"{bucket}/out is in its place in part.")
+    assert kit.run(output={"parquet": f"{bucket}/out"}).exit_code == 0
+    assert list(bucket.files()) == ["out/part-00000.parquet"]
+    assert kit.server.ledger.requests == 12
+
+
 def test_an_output_at_a_file_url_is_a_local_one(kit):
     assert kit.run(output={"parquet": f"file://{kit.directory}/out"}).exit_code == 0
     assert kit.output()["topic__status"].eq("ok").all()
