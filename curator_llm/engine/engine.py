@@ -97,7 +97,8 @@ class Engine:
         ConfigurationError
             When the endpoint's client cannot be made or used here, or `ca_file` or `proxy` cannot.
         """
-        self._transports.prepare(endpoint)
+        if requests:  # a rerun that finds all its replies needs no client
+            self._transports.prepare(endpoint)
         with self._lock:
             if not self.alive:
                 msg = "The engine of this process has ended. Run again: replies are kept."

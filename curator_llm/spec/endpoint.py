@@ -51,7 +51,7 @@ class Endpoint:
     Parameters
     ----------
     model : str
-        As the server calls it.
+        As the server calls it; on Azure the deployment.
     base_url : str or list of str, optional
         Default ``OPENAI_BASE_URL`` if set, else the OpenAI API; taken when the Endpoint is made. A list is replicas of
         one model: each request goes to the one with the fewest in flight.

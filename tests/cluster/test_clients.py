@@ -169,5 +169,6 @@ def test_a_module_that_workers_do_not_have_stops_the_run_and_says_so(workers, tm
     stage = QueryModel(
         Endpoint("m", client="no_such_house:make"), prompt="{text}", output="a", journal=str(tmp_path / "j")
     )
+    lazy = stage(rows(4, 2))  # a graph needs no client
     with pytest.raises(ConfigurationError, match=r"no module 'no_such_house'.* importable on every worker"):
-        stage(rows(4, 2)).compute()
+        lazy.compute()
