@@ -223,7 +223,7 @@ def check_store(location: Location, place: Place) -> None:
     try:
         location.fs  # noqa: B018  made here, kept by fsspec
     except ImportError as error:
-        package = re.search(r"[Ii]nstall '?([\w.\[\]-]+)", str(error))
+        package = re.search(r"(?i)install '?([\w.\[\]-]+)", str(error))
         line = f" (pip install {package[1]})" if package and package[1] != "the" else ""
         msg = f"{location}: {str(error).rstrip('.')}{line}, here and on every worker."
         raise place.error(msg) from None
