@@ -6,8 +6,8 @@ import json
 
 import pandas as pd
 
-from curator_llm.job.check import check_job
 from curator_llm.frame.rendering import request_text
+from curator_llm.job.check import check_job
 from curator_llm.job.dry_run import dry_run
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from curator_llm.errors import ConfigurationError, JobFileError
 from curator_llm.job import json_lines, pieces
-from curator_llm.job.inputs import open_input
 from curator_llm.job.data import Data
+from curator_llm.job.inputs import open_input
 from curator_llm.job.places import Place
 
 
