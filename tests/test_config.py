@@ -46,7 +46,13 @@ def test_what_is_no_duration_above_zero_is_refused_with_its_name_and_value(writt
 
 @pytest.mark.parametrize(
     "name",
-    ["journal.sync-interval", "engine.unreachable-after", "engine.drain", "engine.idle-connection"],
+    [
+        "journal.sync-interval",
+        "engine.unreachable-after",
+        "engine.drain",
+        "engine.idle-connection",
+        "engine.connection-age",
+    ],
 )
 def test_every_packaged_duration_can_be_read(name: str) -> None:
     assert config.parse_duration(config.get(name), name) > 0

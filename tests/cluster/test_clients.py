@@ -123,7 +123,7 @@ def test_azure_bearer_keyless_and_a_client_of_ones_own_give_equal_frames(workers
             "azure": Endpoint("m", client="house_on_workers:azure"),
             "own": Endpoint("m", client="house_on_workers:OwnClient"),
         }
-        ddf = rows(200, 8)
+        ddf = rows(80, 8)
         frames = {}
         for name, endpoint in endpoints.items():
             run = QueryModel(
@@ -135,7 +135,7 @@ def test_azure_bearer_keyless_and_a_client_of_ones_own_give_equal_frames(workers
             pd.testing.assert_frame_equal(frame, frames["key"])
         paths = {seen.path for seen in server.ledger.seen}
         assert "/v1/openai/deployments/m/chat/completions" in paths
-        assert server.ledger.requests == 5 * 200
+        assert server.ledger.requests == 5 * 80
         assert [sorted(kinds) for kinds in made_by(workers)] == [
             ["AsyncAzureOpenAI", "AsyncOpenAI", "AsyncOpenAIClient", "OwnClient"]
         ] * 2
