@@ -40,6 +40,19 @@ _WAIT = click.option("--wait", is_flag=True, help="Wait for another process that
 _DRY_RUN = click.option("--dry-run", "dry", is_flag=True, help="Count requests and show the first ones; send nothing.")
 
 
+@contextmanager
+def _own_errors() -> Iterator[Any]:
+    """Print what is wrong and what to do, without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("Interrupted before anything was done.", err=True)
+        sys.exit(75)
+    except CuratorLLMError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 3)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="curator-llm")
 def main() -> None:
@@ -57,6 +70,7 @@ def main() -> None:
 @_SCHEDULER
 @_WAIT
 @_DRY_RUN
+@_own_errors()
 def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str | None, wait: bool, dry: bool) -> None:
     """Run the job file JOB.
 
@@ -72,9 +86,8 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
     """
     from curator_llm.job.job_file import load_job
 
-    with _own_errors():
-        loaded = dataclasses.replace(load_job(job, _with_scheduler(settings, scheduler)), limit=limit)
-        code = _run(loaded, wait=wait, dry=dry)
+    loaded = dataclasses.replace(load_job(job, _with_scheduler(settings, scheduler)), limit=limit)
+    code = _run(loaded, wait=wait, dry=dry)
     sys.exit(code)
 
 
@@ -100,6 +113,7 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
 @_SCHEDULER
 @_WAIT
 @_DRY_RUN
+@_own_errors()
 def retry(
     run_dir: Path,
     statuses: tuple[str, ...],
@@ -117,16 +131,16 @@ def retry(
     from curator_llm.job.again import kept_job, retry_of
     from curator_llm.job.retries import check_statuses
 
-    with _own_errors():
-        check_statuses(statuses)
-        with kept_job(run_dir, _with_scheduler((), scheduler)) as job:
-            code = _run(job, retry_of(job, stage, statuses, settings), wait=wait, dry=dry)
+    check_statuses(statuses)
+    with kept_job(run_dir, _with_scheduler((), scheduler)) as job:
+        code = _run(job, retry_of(job, stage, statuses, settings), wait=wait, dry=dry)
     sys.exit(code)
 
 
 @main.command()
 @_JOB
 @_SET
+@_own_errors()
 def check(job: str, settings: tuple[str, ...]) -> None:
     """Check the job file JOB: its keys, the data's columns, every stage. Sends nothing and needs no key."""
     from curator_llm.job.check import check_job
@@ -134,11 +148,10 @@ def check(job: str, settings: tuple[str, ...]) -> None:
     from curator_llm.job.output_place import output_place
     from curator_llm.job.run_directory import RunDirectory
 
-    with _own_errors():
-        loaded = load_job(job, settings)
-        directory = RunDirectory(loaded.run_dir)
-        checked = check_job(loaded, directory.retries())
-        output_place(loaded.output.path, directory).check()
+    loaded = load_job(job, settings)
+    directory = RunDirectory(loaded.run_dir)
+    checked = check_job(loaded, directory.retries())
+    output_place(loaded.output.path, directory).check()
     for stage in checked.stages:
         click.echo(f"{stage.spec.output}: {stage.spec.endpoint.model}, reads {', '.join(stage.spec.operation.inputs)}")
     columns = ", ".join(map(str, checked.meta.columns))
@@ -147,6 +160,7 @@ def check(job: str, settings: tuple[str, ...]) -> None:
 
 @main.command()
 @_RUN_DIR
+@_own_errors()
 def stop(run_dir: Path) -> None:
     """Stop the run in RUN_DIR, from this or another machine: like Ctrl-C, within a few seconds.
 
@@ -154,34 +168,33 @@ def stop(run_dir: Path) -> None:
     """
     from curator_llm.job.stop import stop_run
 
-    with _own_errors():
-        click.echo(stop_run(run_dir))
+    click.echo(stop_run(run_dir))
 
 
 @main.command()
 @_RUN_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print report.json as it is.")
+@_own_errors()
 def report(run_dir: Path, as_json: bool) -> None:
     """Say how the run in RUN_DIR ended: rows, tokens, cost, where the output is, and how to go on."""
     from curator_llm.job.report_text import read_report, report_text
 
-    with _own_errors():
-        if as_json:
-            click.echo(json.dumps(read_report(run_dir), indent=2, ensure_ascii=False))
-        else:
-            click.echo(report_text(run_dir))
+    if as_json:
+        click.echo(json.dumps(read_report(run_dir), indent=2, ensure_ascii=False))
+    else:
+        click.echo(report_text(run_dir))
 
 
 @main.command()
 @click.argument("model", default="smollm2")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port on 127.0.0.1; default a free one.")
 @click.option("--slots", type=click.IntRange(1), default=4, show_default=True, help="Requests answered at once.")
+@_own_errors()
 def serve(model: str, port: int, slots: int) -> None:
     """Serve the embedded model MODEL (default smollm2) on this machine until Ctrl-C."""
     from curator_llm import local
 
-    with _own_errors():
-        local.serve(model, port=port, slots=slots)
+    local.serve(model, port=port, slots=slots)
 
 
 def _run(job: Job, retry: Retry | None = None, *, wait: bool, dry: bool) -> int:
@@ -201,16 +214,3 @@ def _with_scheduler(settings: tuple[str, ...], address: str | None) -> tuple[str
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-@contextmanager
-def _own_errors() -> Iterator[Any]:
-    """Print what is wrong and what to do, without a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("Interrupted before anything was done.", err=True)
-        sys.exit(75)
-    except CuratorLLMError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2 if isinstance(error, ConfigurationError) else 3)

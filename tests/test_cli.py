@@ -95,6 +95,15 @@ def test_an_output_of_somebody_else_ends_with_2_in_check_and_run(job, tmp_path):
         assert "did not write it" in ended.stderr
 
 
+def test_ctrl_c_before_anything_was_done_ends_with_75(job, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("curator_llm.job.job_file.load_job", interrupted)
+    ended = call("run", "job.yaml", job=job)
+    assert (ended.exit_code, ended.stderr) == (75, "Interrupted before anything was done.\n")
+
+
 def test_unknown_options_and_commands_end_with_2():
     assert call("run", "job.yaml", "--shceduler", "x").exit_code == 2
     assert call("rnu").exit_code == 2

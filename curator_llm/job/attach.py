@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing import resource_tracker
 
 import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
@@ -26,7 +27,12 @@ _ALLOWED_FAILURES = 20
 
 
 @contextlib.contextmanager
-def attached(cluster: ClusterSpec, *, processes: bool = True) -> Iterator[Client]:
+def attached(
+    cluster: ClusterSpec,
+    *,
+    processes: bool = True,
+    held_off: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Iterator[Client]:
     """Give a client of the cluster, with at least one worker.
 
     Parameters
@@ -34,6 +40,8 @@ def attached(cluster: ClusterSpec, *, processes: bool = True) -> Iterator[Client
     cluster : ClusterSpec
     processes : bool, default True
         Whether a cluster on this machine has workers in processes of their own.
+    held_off : callable
+        Gives the context in which such a cluster starts: one that is half there cannot be closed.
 
     Raises
     ------
@@ -42,11 +50,12 @@ def attached(cluster: ClusterSpec, *, processes: bool = True) -> Iterator[Client
     """
     with contextlib.ExitStack() as stack:
         if cluster.scheduler is None:
-            local = stack.enter_context(_local_cluster(cluster, processes=processes))
-            client = stack.enter_context(Client(local))
-            stack.callback(_drain, client)
-            if processes:
-                client.register_plugin(_OwnProcess())
+            with held_off():
+                local = stack.enter_context(_local_cluster(cluster, processes=processes))
+                client = stack.enter_context(Client(local))
+                stack.callback(_drain, client)
+                if processes:
+                    client.register_plugin(_OwnProcess())
         else:
             client = stack.enter_context(_connect(cluster.scheduler))
         try:
@@ -68,7 +77,7 @@ def _connect(address: str) -> Client:
 
 
 def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
-    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}):
+    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}), _deaf_children():
         return LocalCluster(
             n_workers=cluster.n_workers,
             threads_per_worker=cluster.threads_per_worker,
@@ -76,6 +85,24 @@ def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
             processes=processes,
             dashboard_address=":0",
         )
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let the processes that are started here never hear Ctrl-C and SIGTERM.
+
+    A terminal sends them to all processes of a run, a batch system too; workers have replies to keep, so the run alone
+    takes them. Threads and processes inherit what is blocked, from their first moment on.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # the first process that Python starts would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _drain(client: Client) -> None:
@@ -93,17 +120,10 @@ async def _close_engine(dask_worker: Worker) -> None:
 
 
 class _OwnProcess(WorkerPlugin):
-    """For worker processes that live as long as the run.
-
-    A terminal sends Ctrl-C to all of them, a batch system SIGTERM, and they have replies to keep: the run alone takes
-    it. And they warn of each task that a run cancels when it stops: it says so itself.
-    """
+    """For worker processes that live as long as the run: they would warn of each task that it cancels when it stops."""
 
     name = "curator-llm-own-process"
 
     def setup(self, worker: Worker) -> None:
         del worker
         logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):  # Dask's nanny ends what does not hear with SIGKILL
-                signal.signal(number, signal.SIG_IGN)

@@ -85,7 +85,9 @@ class Driver:
             endpoints = {name: self._started(job, name, endpoint, stack) for name, endpoint in job.endpoints.items()}
             steps = _of_run(build_steps(job, endpoints, retries), run, journal)
             self._announce(steps, checked.source.rows, journal)
-            client = stack.enter_context(attached(job.cluster, processes=self.processes))
+            client = stack.enter_context(
+                attached(job.cluster, processes=self.processes, held_off=self.interrupts.held_off)
+            )
             pieces = self._answer(client, checked, steps, tally, partial)
         remove_strays(partial, range(pieces))
         if job.output.format == "jsonl" and job.output.path.suffix == ".jsonl":

@@ -70,10 +70,15 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held_off(self) -> Iterator[None]:
-        """Let no request end this part of an armed block."""
+        """Let no request end this part of an armed block, but its end."""
         self._is_armed = False
         yield
         self._is_armed = True
+        self.check()
+
+    def disarm(self) -> None:
+        """Let no request end the rest of an armed block."""
+        self._is_armed = False
 
     def request(self, why: str) -> None:
         """Ask for an interruption; from any thread."""

@@ -106,10 +106,10 @@ def _run(
 
     def execute() -> None:
         whole = driver.answer(checked, retries, tally, place.partial, run=run, journal=directory.journal)
-        with interrupts.held_off():  # between two renames there is no output
-            lease.check()
-            place.put_in_place(whole)
-            place.discard()
+        interrupts.disarm()  # between two renames there is no output
+        lease.check()
+        place.put_in_place(whole)
+        place.discard()
 
     ending = _ending_of(execute, interrupts, say)
     seconds = time.monotonic() - started

@@ -14,6 +14,7 @@ import pytest
 from curator_llm.errors import ConfigurationError
 from curator_llm.job.interrupts import Interrupts
 from curator_llm.job.lease_files import Holder, LeaseFiles
+from curator_llm.job.output_place import LocalPlace
 from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
 from curator_llm.job.stop import stop_run
@@ -164,15 +165,30 @@ def test_a_second_signal_and_one_outside_of_the_armed_part_end_nothing(capfd):
     assert capfd.readouterr().err == "Already stopping: replies in flight are awaited, so that they are not lost.\n"
 
 
-def test_a_signal_while_it_is_held_off_tears_nothing():
+def test_a_signal_while_it_is_held_off_comes_at_the_end_of_that_part():
     done = []
-    with Interrupts() as interrupts, interrupts.armed():
+
+    def start(interrupts: Interrupts) -> None:
         with interrupts.held_off():
             signal.raise_signal(signal.SIGTERM)
-            done.append("put in place")
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
-    assert done == ["put in place"]
+            done.append("started")
+        done.append("too far")
+
+    with Interrupts() as interrupts, interrupts.armed(), pytest.raises(KeyboardInterrupt):
+        start(interrupts)
+    assert done == ["started"]
+
+
+def test_a_signal_while_the_output_is_put_in_place_is_too_late(kit, monkeypatch):
+    put_in_place = LocalPlace.put_in_place
+
+    def put(self, whole) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        put_in_place(self, whole)
+
+    monkeypatch.setattr(LocalPlace, "put_in_place", put)
+    assert kit.run().exit_code == 0
+    assert len(kit.output()) == 12
 
 
 def test_a_job_in_the_background_of_a_shell_stays_deaf_to_ctrl_c():
