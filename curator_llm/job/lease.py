@@ -137,7 +137,7 @@ class Lease:
             When that cannot be found out.
         """
         try:
-            self.look(beat=True)  # a write makes network file systems look anew, too
+            self.look(beat=True)
         except OSError as error:
             msg = f"{self._files.directory} cannot be looked at ({error.strerror}), so nothing was put in place."
             raise RunError(msg) from None
@@ -147,23 +147,28 @@ class Lease:
     def look(self, *, beat: bool = False) -> None:
         """Look who holds the lease and whether this process is to stop; beat when it is time, or at once."""
         with self._turn:
-            if self.lost is not None:
+            if self._overtaken():
                 return
             if beat or self._clock() - self._beat_at >= BEAT_S:
                 self._me = dataclasses.replace(self._me, beat=self._me.beat + 1)
                 self._files.write(self._me)
                 self._beat_at = self._clock()
-            if self._files.highest() > self.number:
-                look = self._files.look()
-                other = (look and look.holder) or "another process"
-                self.lost = (
-                    f"The run was taken over by {other}, as this process gave no sign of life for {STALE_S:g} s: it "
-                    "goes on there. Nothing was written here."
-                )
-                self.on_lost(self.lost)
-            elif not self._asked and self._files.asked_to_stop(self.number):
+                if self._overtaken():  # a write makes network file systems look anew
+                    return
+            if not self._asked and self._files.asked_to_stop(self.number):
                 self._asked = True
                 self.on_stop()
+
+    def _overtaken(self) -> bool:
+        if self.lost is None and self._files.highest() > self.number:
+            look = self._files.look()
+            other = (look and look.holder) or "another process"
+            self.lost = (
+                f"The run was taken over by {other}, as this process gave no sign of life for {STALE_S:g} s: it goes on "
+                "there. Nothing was written here."
+            )
+            self.on_lost(self.lost)
+        return self.lost is not None
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):

@@ -158,10 +158,10 @@ def test_a_holder_that_sees_a_higher_number_has_lost_and_writes_nothing_any_more
     lease = take(tmp_path, clock)
     lease.on_lost = said.append
     files.write(dataclasses.replace(THERE, number=2))
+    before = {file.name: file.read_text() for file in files.directory.iterdir()}
     clock.now = BEAT_S
     with pytest.raises(RunTakenOverError, match=r"taken over by process 4711 on node-9"):
         lease.check()
-    before = {file.name: file.read_text() for file in files.directory.iterdir()}
     with lease:
         lease.look()
         assert lease.lost == said[0]
