@@ -77,7 +77,8 @@ def _connect(address: str) -> Client:
 
 
 def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
-    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}), _deaf_children():
+    deaf = _deaf_children() if processes else nullcontext()
+    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}), deaf:
         return LocalCluster(
             n_workers=cluster.n_workers,
             threads_per_worker=cluster.threads_per_worker,

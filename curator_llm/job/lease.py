@@ -164,8 +164,8 @@ class Lease:
             look = self._files.look()
             other = (look and look.holder) or "another process"
             self.lost = (
-                f"The run was taken over by {other}, as this process gave no sign of life for {STALE_S:g} s: it goes on "
-                "there. Nothing was written here."
+                f"The run was taken over by {other}, as this process gave no sign of life for {STALE_S:g} s: it goes "
+                "on there. Nothing was written here."
             )
             self.on_lost(self.lost)
         return self.lost is not None
