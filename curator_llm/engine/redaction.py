@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 _MARK = b"[redacted]"
+_LOOKS_SECRET = re.compile(rb"\bsk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
 #: Shorter values would mark ordinary words.
 _SHORTEST_REDACTED = 6
 
@@ -38,3 +40,10 @@ class Redaction:
     def text(self, text: str) -> str:
         """Return the text without secrets."""
         return self.redact(text.encode("utf-8", "replace")).decode()
+
+    def redact_words(self, words: bytes) -> bytes:
+        """Return what an exception says without secrets, and without what looks like one: not all keys are known here.
+
+        A model's text is not for this: it may speak of keys.
+        """
+        return _LOOKS_SECRET.sub(_MARK, self.redact(words))

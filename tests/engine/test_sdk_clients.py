@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
-from curator_llm.errors import AuthenticationError, EngineError
+from curator_llm.errors import AuthenticationError, EndpointUnreachableError, EngineError
 from curator_llm.testing import FakeServer, answer_to
 
 SECRET = "sk-CANARY-90ab12"
@@ -72,6 +72,35 @@ def test_a_token_that_the_sdk_got_by_itself_and_a_server_echoes_is_redacted(kind
             ask(["bad"])
         assert SECRET not in str(caught.value)
     assert not any(SECRET.encode() in path.read_bytes() for path in own_journal.rglob("*") if path.is_file())
+
+
+def test_a_provider_of_tokens_that_fails_stops_a_run_that_had_no_answer_and_says_why(house):
+    async def token():
+        raise RuntimeError(f"the vault refused Bearer {SECRET}")
+
+    with FakeServer() as server, dask.config.set({"curator-llm.engine.unreachable-after": "100ms"}):
+        house.make = lambda: openai.AsyncOpenAI(api_key=token, base_url=server.base_url)
+        with pytest.raises(
+            EndpointUnreachableError, match=r"\(client_error: RuntimeError: the vault refused "
+        ) as caught:
+            ask(["a"])
+        assert SECRET not in str(caught.value)
+        assert server.ledger.requests == 0
+
+
+def test_a_provider_of_tokens_that_fails_for_a_while_delays_rows_and_fails_none(house):
+    asked = []
+
+    async def token():
+        asked.append(None)
+        if 2 <= len(asked) <= 4:
+            raise RuntimeError("the vault is sealed")
+        return SECRET
+
+    with FakeServer(api_key=SECRET) as server:
+        house.make = lambda: openai.AsyncOpenAI(api_key=token, base_url=server.base_url)
+        assert ask(["a", "b"])["a__status"].tolist() == ["ok", "ok"]
+        assert server.ledger.requests == 2
 
 
 @pytest.mark.parametrize(("version", "closes"), [(b"HTTP/1.1", True), (b"HTTP/2", False)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -23,8 +22,6 @@ from curator_llm.wire.exchange import Fault, Reply, Request
 
 #: More threads than this would wait for each other, not for servers.
 MOST_THREADS = 64
-#: What looks like a key in the words of a client whose key is not known.
-_KEY = re.compile(rb"\bsk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
 
 
 class ClientTransport:
@@ -96,7 +93,7 @@ class ClientTransport:
             return await self._calls.call(**parameters)
 
     def _judged(self, error: BaseException, elapsed_s: float) -> Reply | Fault:
-        redact = self._redact_words
+        redact = self._redaction.redact_words
         said = redact(words_of(error).encode("utf-8", "replace")).decode()
         if isinstance(error, NoThreadError):
             return Fault("connect", False, str(error), elapsed_s)
@@ -112,10 +109,6 @@ class ClientTransport:
             without_scores = self._scores and said.startswith("Logprobs not found")
             return Reply(200, {}, NO_CONTENT if without_scores else msgspec.json.encode(said), elapsed_s)
         return Fault("client_error", True, ": ".join(filter(None, [type(error).__name__, said]))[:500], elapsed_s)
-
-    def _redact_words(self, words: bytes) -> bytes:
-        """Redact what an exception says: it may hold a key that is not known here. A model's text is left as it is."""
-        return _KEY.sub(b"[redacted]", self._redaction.redact(words))
 
 
 def _keys_of(client: object) -> Iterable[str]:

@@ -43,4 +43,5 @@ class Deadlines:
         """End what is running, and what starts from now on."""
         self._closed = True
         for deadline in self._running:
-            deadline.reschedule(0)
+            if not deadline.expired():
+                deadline.reschedule(0)

@@ -74,15 +74,16 @@ class SdkTransport:
 
     async def send(self, request: Request) -> Reply | Fault:
         """Send once."""
-        started = time.monotonic()
+        started, response = time.monotonic(), None
         outcome: Reply | Fault
         try:
             async with self._deadlines.attempt():
-                outcome = await self._post(request, started)
+                response = await self._post(request)
+                outcome = await self._read(response, started)
         except TimeoutError:
             outcome = self._deadlines.passed(time.monotonic() - started)
         except Exception as error:  # noqa: BLE001  a transport never raises: whatever it is belongs to this row
-            outcome = self._judged(error, time.monotonic() - started)
+            outcome = self._judged(error, time.monotonic() - started, answered=response is not None)
         if isinstance(outcome, Reply):
             self._renewal.worked(outcome.elapsed_s)
         return outcome
@@ -91,16 +92,18 @@ class SdkTransport:
         """End what is in flight. The client is its maker's to close: others may share it."""
         self._deadlines.close()
 
-    async def _post(self, request: Request, started: float) -> Reply | Fault:
+    async def _post(self, request: Request) -> Any:
         headers = {"X-Stainless-Raw-Response": "stream", "accept-encoding": "identity"}
         if self._closes and self._renewal.is_due():
             headers["connection"] = "close"
-        response = await self._client.post(
+        return await self._client.post(
             f"/{request.path}",
             cast_to=self._response,
             body=msgspec.json.decode(request.body),  # Azure takes the deployment for the URL from it
             options={"max_retries": 0, "follow_redirects": False, "timeout": self._timeout, "headers": headers},
         )
+
+    async def _read(self, response: Any, started: float) -> Reply | Fault:
         try:
             self._learn(response.request.headers)
             self._closes = response.http_version.startswith("HTTP/1")
@@ -117,15 +120,16 @@ class SdkTransport:
         finally:
             await response.aclose()
 
-    def _judged(self, error: Exception, elapsed_s: float) -> Reply | Fault:
+    def _judged(self, error: Exception, elapsed_s: float, *, answered: bool) -> Reply | Fault:
         with contextlib.suppress(Exception):  # httpx raises when there is no request
             self._learn(error.request.headers)  # type: ignore[attr-defined]
-        redact = self._redaction.redact
+        redact = self._redaction.redact_words
         found = reply_in(error, elapsed_s, self._max_reply_bytes, redact) or fault_in(error, elapsed_s, redact)
         if isinstance(found, Fault) and found.kind == "timeout":
             return self._deadlines.passed(elapsed_s)
-        said = self._redaction.text(f"{type(error).__name__}: {words_of(error)}")[:500]
-        return found or Fault("client_error", True, said, elapsed_s)
+        said = redact(f"{type(error).__name__}: {words_of(error)}".encode("utf-8", "replace")).decode()[:500]
+        # All else comes from before the request: no credentials, a provider of tokens that fails, a gateway's own code.
+        return found or Fault("client_error", answered, said, elapsed_s)
 
     def _learn(self, headers: Any) -> None:
         """Take note of what was sent: keys of a provider, tokens of Azure, and what gateways ask for."""
