@@ -53,7 +53,7 @@ def _own_errors() -> Iterator[Any]:
         sys.exit(2 if isinstance(error, ConfigurationError) else 3)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("curator-llm", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="curator-llm")
 def main() -> None:
     """Ask a language model once per row of a dataset, on one machine or on a Dask cluster.

@@ -67,6 +67,7 @@ def test_dask_finds_the_command():
 
     scripts = {point.value for point in entry_points(group="dask_cli") if point.name == "curator-llm"}
     assert scripts <= {"curator_llm.cli:main"}  # empty when run from a source tree
+    assert main.name == "curator-llm"  # the name under which Dask lists it
 
 
 def test_check_says_what_is_read_and_written_and_sends_nothing(job, server):
