@@ -44,5 +44,11 @@ def parse_yaml(text: str, place: Place) -> Any:
 
 
 def yaml_text(value: Any) -> str:
-    """Return a value as a job file's text."""
-    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))
+    """Return a value as a job file's text, which `parse_yaml` reads back as it is."""
+    text = _dump(value, allow_unicode=True)
+    # PyYAML writes some characters plainly that it then reads as line breaks
+    return _dump(value, allow_unicode=False) if any(break_ in text for break_ in "\x85\u2028\u2029") else text
+
+
+def _dump(value: Any, *, allow_unicode: bool) -> str:
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=allow_unicode, width=120))

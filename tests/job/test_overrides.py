@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curator_llm.errors import JobFileError
 from curator_llm.job.job_file import load_job, read_job
+from curator_llm.job.job_yaml import parse_yaml, yaml_text
 from curator_llm.job.overrides import with_settings
 from curator_llm.job.places import Place
 from curator_llm.operations.base import ChatRequests
@@ -48,6 +51,11 @@ def test_the_text_of_the_job_is_that_of_the_whole(kit):
     assert asked(again).messages == asked(job).messages
     assert yaml.safe_load(job.text)["stages"][0]["query_model"]["prompt"] == "About {text}"
     assert load_job(kit.write()).text == (kit.directory / "job.yaml").read_text()
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40) | st.text("ab \n\t:#{'\"|>\x85\u2028\ufeff\r", max_size=150))
+def test_every_prompt_is_read_back_as_it_is_from_the_text_of_the_job(prompt):
+    assert parse_yaml(yaml_text({"prompt": prompt}), Place("manifest")) == {"prompt": prompt}
 
 
 def test_a_stage_without_an_output_of_its_own_goes_by_the_usual_one():
