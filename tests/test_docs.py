@@ -150,6 +150,16 @@ def test_every_page_is_in_the_index():
     assert [page.name for page in PAGES[1:] if page.name != "README.md" and f"]({page.name})" not in index] == []
 
 
+def test_the_rooms_and_files_that_contributors_are_told_of_are_there():
+    (rooms,) = [rows[1:] for rows in tables(ROOT / "CONTRIBUTING.md") if rows[0][0] == "room"]
+    package = ROOT / "curator_llm"
+    named = [(room.strip("`"), file) for room, _, files in rooms for file in re.findall(r"`(\w+\.py)`", files)]
+    assert [(room, file) for room, file in named if not (package / room / file).is_file()] == []
+    there = {path.name + "/" * path.is_dir() for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    listed = {room.strip("`") for room, *_ in rooms}
+    assert there - {"__init__.py", "__main__.py", "__pycache__/"} <= listed
+
+
 def test_the_readme_is_short_and_begins_with_the_commands_and_ten_lines_of_code():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 170
