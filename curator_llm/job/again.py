@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.job_file import Job, Query, read_job
+from curator_llm.job.job_file import Job, read_job
 from curator_llm.job.places import Place
+from curator_llm.job.query import Query
 from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
 from curator_llm.spec.nearest import nearest

@@ -20,22 +20,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dask.utils import parse_bytes
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.frame.stages import Stage
 from curator_llm.job.data import Data, read_input, read_output
 from curator_llm.job.filters import Filter
 from curator_llm.job.job_yaml import parse_yaml, yaml_text
 from curator_llm.job.overrides import with_settings
 from curator_llm.job.places import Place
 from curator_llm.job.prompt_files import with_prompts
-from curator_llm.job.stage_kinds import STAGES, output_of, parameters
+from curator_llm.job.query import Query
+from curator_llm.job.stage_kinds import STAGES
 from curator_llm.job.storage import read_location
 from curator_llm.spec.endpoint import Endpoint
-from curator_llm.spec.nearest import nearest
 
 _LOCAL_OPTIONS = ("slots", "context_tokens", "threads")
 
@@ -57,65 +56,6 @@ class LocalModel:
     def endpoint(self, base_url: str, slots: int) -> Endpoint:
         """Return the endpoint. Its name holds no port, so that a rerun on another one finds its replies."""
         return Endpoint(self.model, base_url=base_url, name=f"local:{self.model}", max_concurrent_requests=slots)
-
-
-@dataclass(frozen=True)
-class Query:
-    """A stage that asks a model.
-
-    Parameters
-    ----------
-    kind : str
-        ``query_model`` or ``query_reward_model``.
-    endpoint : str
-        Name of an endpoint of the job.
-    arguments : mapping
-        Of the stage's class.
-    place : Place
-        For errors.
-    """
-
-    kind: str
-    endpoint: str
-    arguments: Mapping[str, Any]
-    place: Place
-
-    @property
-    def output(self) -> str:
-        """The name of its output column, which is its own."""
-        return output_of(self.kind, self.arguments)
-
-    def changed(self, settings: Sequence[str], endpoints: Mapping[str, object]) -> Query:
-        """Return this stage with other arguments.
-
-        Parameters
-        ----------
-        settings : sequence of str
-            Paths within the stage: ``generation.max_tokens=2000``.
-        endpoints : mapping
-            Those of the job.
-
-        Raises
-        ------
-        JobFileError
-            When they are no arguments of the stage.
-        """
-        given = with_settings({"endpoint": self.endpoint, **self.arguments}, settings)
-        return _query(self.kind, with_prompts(given, self.place), self.place, endpoints)
-
-    def build(self, endpoint: Endpoint) -> Stage:
-        """Make the stage.
-
-        Raises
-        ------
-        JobFileError
-            When it cannot be made.
-        """
-        make = cast("Any", STAGES[self.kind])
-        try:
-            return cast("Stage", make(endpoint, **self.arguments))
-        except (ConfigurationError, TypeError, ValueError, AttributeError) as error:
-            raise self.place.caused(error) from None
 
 
 @dataclass(frozen=True)
@@ -286,25 +226,7 @@ def _step(value: Any, place: Place, endpoints: Mapping[str, object]) -> Query | 
     given = place.mapping(value, [*STAGES, "filter"])
     kind = place.one_of(given, [*STAGES, "filter"])
     place = place / kind
-    return Filter.read(given[kind], place) if kind == "filter" else _query(kind, given[kind], place, endpoints)
-
-
-def _query(kind: str, value: Any, place: Place, endpoints: Mapping[str, object]) -> Query:
-    given = place.mapping(value, list(parameters(kind)), required=["endpoint"])
-    name = given.pop("endpoint")
-    if name not in endpoints:
-        msg = f"there is no endpoint {name!r} in this job. {nearest(str(name), endpoints)}"
-        raise (place / "endpoint").error(msg)
-    if given.pop("journal", None) is not None:
-        msg = "leave it out: a job keeps its replies in <run_dir>/journal."
-        raise (place / "journal").error(msg)
-    for text in ("prompt", "system"):
-        if given.get(text) is not None:
-            (place / text).text(given[text], "Topic of {text}")
-    if any(isinstance(choice, bool) for choice in given.get("choices") or ()):
-        msg = "YAML reads yes, no, on and off as true and false: put them in quotes."
-        raise (place / "choices").error(msg)
-    return Query(kind, str(name), given, place)
+    return Filter.read(given[kind], place) if kind == "filter" else Query.read(kind, given[kind], place, endpoints)
 
 
 def _cluster(value: Any, place: Place) -> ClusterSpec:
