@@ -28,8 +28,8 @@ from curator_llm.journal.record import embed, embed_text
 from curator_llm.limits.allowance import Allowance
 from curator_llm.operations.base import Operation
 from curator_llm.spec.endpoint import Endpoint
-from curator_llm.wire.envelopes import rename_max_tokens
 from curator_llm.wire.exchange import Fault, Record, Reply, Request
+from curator_llm.wire.renames import renamed
 from curator_llm.wire.verdicts import Verdict, judge
 
 
@@ -95,8 +95,6 @@ class Flight:
         self.waiters.clear()
 
 
-_MAX_TOKENS = b'"max_tokens"'
-
 #: A flight at its end, with what the journal keeps of it.
 Landing = tuple[Record, Flight]
 
@@ -140,7 +138,7 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
-        self._renames = False
+        self._refused_name: str | None = None  # the code that says which
 
     @property
     def backlog(self) -> int:
@@ -279,15 +277,17 @@ class Line:
                 self.pump()  # there may be room for more than the one that ended
 
     def _outgoing(self, flight: Flight) -> Request:
-        if self._renames and _MAX_TOKENS in flight.request.body:
-            flight.renamed = True
-            return msgspec.structs.replace(flight.request, body=rename_max_tokens(flight.request.body))
-        return flight.request
+        body = renamed(flight.request.body, self._refused_name)
+        if body is flight.request.body:
+            return flight.request
+        flight.renamed = True
+        return msgspec.structs.replace(flight.request, body=body)
 
     async def _mended(self, flight: Flight, verdict: Verdict) -> bool:
         """Mend what costs no attempt, once per flight, and put it back: a renamed parameter, a key that was rotated."""
-        if verdict.code == "max_tokens_renamed" and not flight.renamed and _MAX_TOKENS in flight.request.body:
-            self._renames = True
+        body = flight.request.body
+        if not flight.renamed and renamed(body, verdict.code) is not body:
+            self._refused_name = verdict.code
         elif verdict.code == "authentication" and not flight.refreshed and flight.waiters:
             flight.refreshed = True
             refresh_key = flight.source.transport.refresh_key

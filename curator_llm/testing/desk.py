@@ -44,6 +44,7 @@ class Settings:
     faults: FaultScript | None = None
     redirect_to: str | None = None
     only_max_completion_tokens: bool = False
+    only_max_tokens: bool = False
     reward_dialect: RewardDialect = "logprobs"
 
 
@@ -112,6 +113,9 @@ class Desk:
                 "Use 'max_completion_tokens' instead."
             )
             return envelope(400, envelopes.error(400, message, code="unsupported_parameter", param="max_tokens"))
+        if settings.only_max_tokens and "max_completion_tokens" in body:
+            message = "Unrecognized request argument supplied: max_completion_tokens"
+            return envelope(400, envelopes.error(400, message))
         if settings.max_concurrent_requests is not None and in_flight >= settings.max_concurrent_requests:
             return envelope(503, envelopes.error(503, "The server is full.", code="queue_full"))
         return None

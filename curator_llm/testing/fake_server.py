@@ -59,6 +59,8 @@ class FakeServer:
         The base URL to which the fault ``redirect`` leads.
     only_max_completion_tokens : bool
         Refuse ``max_tokens`` with a 400, as newer OpenAI models do.
+    only_max_tokens : bool
+        Refuse ``max_completion_tokens`` with a 400, as servers do that know the older name alone.
     reward_dialect : {"logprobs", "content", "number"}
         How a reward model gives its scores.
     host, port : str, int
@@ -114,6 +116,7 @@ class FakeServer:
         faults: FaultScript | None = None,
         redirect_to: str | None = None,
         only_max_completion_tokens: bool = False,
+        only_max_tokens: bool = False,
         reward_dialect: RewardDialect = "logprobs",
         host: str = "127.0.0.1",
         port: int = 0,
@@ -132,6 +135,7 @@ class FakeServer:
             faults=faults,
             redirect_to=redirect_to,
             only_max_completion_tokens=only_max_completion_tokens,
+            only_max_tokens=only_max_tokens,
             reward_dialect=reward_dialect,
         )
         self._host = host

@@ -141,16 +141,6 @@ def has_error(body: bytes) -> bool:
     return isinstance(found, dict) and bool(found.get("error"))
 
 
-def rename_max_tokens(body: bytes) -> bytes:
-    """Return the body with ``max_tokens`` as ``max_completion_tokens``, for servers that ask for it."""
-    return _renamed(body, "max_tokens", "max_completion_tokens")
-
-
-def rename_max_completion_tokens(body: bytes) -> bytes:
-    """Return the body with ``max_completion_tokens`` as ``max_tokens``, for servers that know the older name alone."""
-    return _renamed(body, "max_completion_tokens", "max_tokens")
-
-
 def loads_lenient(body: bytes) -> Any:
     """Decode JSON with bad UTF-8 and lone surrogates as U+FFFD, and NaN and infinities as null.
 
@@ -172,11 +162,6 @@ def one_line(text: str) -> str:
     """Keep what a server says short and printable: it goes into columns, logs and terminals."""
     kept = "".join(character if character.isprintable() else " " for character in text[:2000])
     return " ".join(kept.split())[:500]
-
-
-def _renamed(body: bytes, old: str, new: str) -> bytes:
-    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({new if name == old else name: field for name, field in fields.items()})
 
 
 def _repaired_completion(body: bytes) -> Completion | None:

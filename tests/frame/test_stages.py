@@ -155,6 +155,14 @@ def test_max_tokens_is_renamed_where_the_server_asks_for_it(server):
     assert server.ledger.by_status[200] == 3  # the key was made before
 
 
+def test_max_completion_tokens_is_renamed_for_servers_that_know_the_older_name_alone(server):
+    server.change(only_max_tokens=True)
+    out = stage(server, generation={"max_completion_tokens": 50}, details=["attempts"])(texts("a", "b", "c"))
+    assert set(out["a__status"]) == {"ok"}
+    assert out["a__attempts"].tolist() == [1, 1, 1]
+    assert server.ledger.by_status[400] == 1  # found out once
+
+
 @pytest.mark.parametrize("dialect", ["logprobs", "content"])
 def test_reward_scores_become_columns(server, dialect):
     server.change(reward_dialect=dialect)

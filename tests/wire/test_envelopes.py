@@ -17,8 +17,6 @@ from curator_llm.wire.envelopes import (
     one_line,
     parse_completion,
     parse_error,
-    rename_max_completion_tokens,
-    rename_max_tokens,
 )
 
 _any_machine = settings(deadline=None, database=None, max_examples=100)
@@ -248,28 +246,6 @@ def test_what_a_server_says_becomes_one_short_printable_line(text: str) -> None:
     assert len(shown) <= 500
     assert shown.isprintable()
     assert shown == shown.strip()
-
-
-# --- renaming ---------------------------------------------------------------------------------------------------------
-def test_max_tokens_is_renamed_in_place_and_nothing_else_changes() -> None:
-    sent = b'{"model":"m","messages":[{"role":"user","content":"max_tokens \\u00e4 1.0"}],"max_tokens":8,"seed":1.50}'
-    assert rename_max_tokens(sent) == sent.replace(b'"max_tokens":8', b'"max_completion_tokens":8')
-
-
-def test_max_completion_tokens_is_renamed_the_other_way() -> None:
-    sent = b'{"model":"m","max_completion_tokens":8,"seed":1.50}'
-    assert rename_max_completion_tokens(sent) == b'{"model":"m","max_tokens":8,"seed":1.50}'
-    assert rename_max_tokens(rename_max_completion_tokens(sent)) == sent
-
-
-@_any_machine
-@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text() | st.lists(st.booleans()), max_size=4))
-def test_renaming_keeps_order_and_values(fields: dict[str, Any]) -> None:
-    fields.pop("max_completion_tokens", None)
-    sent = {**fields, "max_tokens": 8, "z": 1}
-    got = json.loads(rename_max_tokens(msgspec.json.encode(sent)))
-    assert list(got) == ["max_completion_tokens" if name == "max_tokens" else name for name in sent]
-    assert list(got.values()) == list(sent.values())
 
 
 # --- leniency ---------------------------------------------------------------------------------------------------------
