@@ -241,7 +241,7 @@ def test_the_settings_of_the_page_are_those_there_are_with_their_defaults():
 #: What ends a row so, as a fault of the fake server; the same fault at each attempt.
 FAULTS = [
     *("finish_length", "content_filter_400", "refusal", "null_content", "tool_calls_only", "huge_body:1", "http:413"),
-    *("context_length", "http:400", "hang", "reset", "http:500", "http:408", "http:409", "html_200", "error_in_200"),
+    *("context_length", "http:400", "reset", "http:500", "http:408", "http:409", "html_200", "error_in_200"),
 ]
 #: Codes that take a deadline, a client or a process of their own: each has its tests in the engine's rooms.
 ELSEWHERE = {
@@ -267,14 +267,15 @@ def test_the_codes_of_the_page_are_those_that_rows_end_with(own_journal):
     ):
         runtime.close()  # the setting is read when an engine meets a server
 
-        def ask(*texts: object, kind=QueryModel, **arguments) -> set[tuple[str, str]]:
-            endpoint = Endpoint("m", base_url=server.base_url, timeout=0.3, max_attempts=2)
+        def ask(*texts: object, kind=QueryModel, timeout=60, **arguments) -> set[tuple[str, str]]:
+            endpoint = Endpoint("m", base_url=server.base_url, timeout=timeout, max_attempts=2)
             name = "prompt" if kind is QueryModel else "messages"
             stage = kind(endpoint, **{name: "{text}", "output": "a", **arguments})
             column = pd.Series(list(texts), dtype=object)
             return ended(stage(pd.DataFrame({"text": column})))
 
         found = ask(*(f"{fault}: x" for fault in FAULTS), "think", b"bytes", None, "\ud800")
+        found |= ask("hang: x", timeout=0.1)
         found |= ask("prose", choices=["yes", "no"]) | ask("cut", choices=["yes", "yes, sir"])
         found |= ask("prose", "form", generation={"response_format": FORM})
         found |= ask("no chat", prompt=None, messages="text")
@@ -338,6 +339,17 @@ def test_the_complete_job_is_read_with_all_its_parts(place, server):
     job = load_job("complete.yaml")
     assert [type(step).__name__ for step in job.steps] == ["Filter", "Query", "Query", "Query", "Filter"]
     assert job.cluster.memory_limit == "8GiB"
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+def test_the_journal_holds_replies_and_no_prompts(own_journal):
+    with FakeServer(answer="a reply") as server:
+        stage = QueryModel(Endpoint("m", base_url=server.base_url), prompt="About {text}", output="a")
+        stage(pd.DataFrame({"text": ["a secret of ours"]}))
+    kept = b"".join(path.read_bytes() for path in own_journal.rglob("*") if path.is_file())
+    assert b"a reply" in kept
+    assert b"secret" not in kept
+    assert b"About" not in kept
 
 
 # --- the two lines ----------------------------------------------------------------------------------------------------
