@@ -25,22 +25,25 @@ _install_lock = threading.Lock()
 
 
 class EnginePlugin(WorkerPlugin):
-    """One engine per worker, closed with it."""
+    """One engine per worker, started with the first rows and closed with the worker.
+
+    Parameters
+    ----------
+    worker : distributed.Worker
+    """
 
     name = PLUGIN_NAME
     idempotent = True
 
-    def __init__(self) -> None:
-        self._share_at = -SHARE_REFRESH_S
-        self._share: tuple[int, int] | None = None
-        self._sharing = threading.Lock()
-
-    def setup(self, worker: Worker) -> None:
-        """Remember the worker; the engine starts with the first rows."""
+    def __init__(self, worker: Worker) -> None:
+        # Dask lists a plugin before it sets it up, and other tasks find it there: all is ready by then.
         self._worker = worker
         most = int(config.get("engine.max-open-partitions"))
         self.open_partitions = OpenPartitions(most, worker.state.nthreads)
         self.lines = lines_of_worker(worker)
+        self._share_at = -SHARE_REFRESH_S
+        self._share: tuple[int, int] | None = None
+        self._sharing = threading.Lock()
 
     async def teardown(self, worker: Worker) -> None:
         """Send nothing more, let what is in flight end and be kept."""
@@ -76,7 +79,7 @@ def plugin_of(worker: Worker) -> EnginePlugin:
         with _install_lock:
             plugin = worker.plugins.get(PLUGIN_NAME)
             if plugin is None:
-                plugin = EnginePlugin()
+                plugin = EnginePlugin(worker)
                 _on_loop(worker, worker.plugin_add(plugin, name=PLUGIN_NAME, catch_errors=False))
     return plugin  # type: ignore[no-any-return]
 

@@ -12,6 +12,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from curator_llm import Endpoint, QueryModel, runtime
+from curator_llm.cluster.plugin import EnginePlugin
 from curator_llm.errors import AuthenticationError
 from curator_llm.testing import FakeServer, FakeServerProcess, answer_to
 
@@ -151,3 +152,16 @@ def test_rows_asked_by_one_worker_are_free_on_another(two_workers, tmp_path):
         for worker in two_workers.scheduler_info()["workers"]:
             two_workers.submit(run, rows(20, 2).compute(), workers=[worker], pure=False).result()
         assert server.ledger.requests == 20
+
+
+def test_a_plugin_that_another_task_finds_while_it_is_added_is_ready(tmp_path):
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
+        (worker,) = cluster.workers.values()
+        plugin = EnginePlugin(worker)
+        assert plugin.engine().alive
+        runtime.close(worker)
+        assert plugin.open_partitions.peak == 0
+        plugin.lines.flush()
