@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import types
 
 import openai
 import pandas as pd
@@ -60,16 +59,6 @@ class AsyncEcho(AsyncLLMClient):
 
     async def aclose(self):
         self.echo.close()
-
-
-@pytest.fixture
-def house(monkeypatch):
-    """Stand for a module of the user's; the engine that made its clients ends with the test."""
-    module = types.ModuleType("house")
-    monkeypatch.setitem(sys.modules, "house", module)
-    runtime.close()
-    yield module
-    runtime.close()
 
 
 def ask(prompts, *, generation=None, details=(), **endpoint) -> pd.DataFrame:

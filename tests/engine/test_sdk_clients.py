@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
-import types
 
 import dask
 import httpx2
@@ -18,16 +16,6 @@ from curator_llm.errors import AuthenticationError, EndpointUnreachableError, En
 from curator_llm.testing import FakeServer, answer_to
 
 SECRET = "sk-CANARY-90ab12"
-
-
-@pytest.fixture
-def house(monkeypatch):
-    """Stand for a module of the user's; the engine that made its clients ends with the test."""
-    module = types.ModuleType("house")
-    monkeypatch.setitem(sys.modules, "house", module)
-    runtime.close()
-    yield module
-    runtime.close()
 
 
 def ask(prompts, *, generation=None) -> pd.DataFrame:

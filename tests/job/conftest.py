@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pytest
 import yaml
 
 from curator_llm.job.job_file import load_job
 from curator_llm.job.run import run_job
+from curator_llm.job.storage import StorePath
 from curator_llm.testing import FakeServer
 
 ROWS = 12
@@ -68,3 +71,13 @@ def kit(tmp_path, monkeypatch, server) -> JobKit:
     docs = pd.DataFrame({"id": range(ROWS), "text": [f"text {n}" for n in range(ROWS)]})
     docs.to_parquet(tmp_path / "docs.parquet", index=False)
     return JobKit(tmp_path, server)
+
+
+@pytest.fixture
+def bucket():
+    """A directory of its own in the memory of this process."""
+    url = f"memory://bucket-{uuid.uuid4().hex}"
+    yield StorePath(url)
+    fs = fsspec.filesystem("memory")
+    if fs.exists(url):
+        fs.rm(url, recursive=True)

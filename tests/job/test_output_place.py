@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -101,16 +98,6 @@ def test_an_output_around_the_run_directory_is_refused(tmp_path, directory):
 
 
 # --- on a store ---
-
-
-@pytest.fixture
-def bucket():
-    """A directory of its own in the memory of this process."""
-    url = f"memory://bucket-{uuid.uuid4().hex}"
-    yield StorePath(url)
-    fs = fsspec.filesystem("memory")
-    if fs.exists(url):
-        fs.rm(url, recursive=True)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import uuid
 from pathlib import Path
 
 import fsspec
@@ -24,16 +23,6 @@ from curator_llm.job.storage import StorePath, read_location
 from curator_llm.testing import answer_to
 
 PLACE = Place("job.yaml", "input.parquet")
-
-
-@pytest.fixture
-def bucket():
-    """A directory of its own in the memory of this process."""
-    url = f"memory://bucket-{uuid.uuid4().hex}"
-    yield StorePath(url)
-    fs = fsspec.filesystem("memory")
-    if fs.exists(url):
-        fs.rm(url, recursive=True)
 
 
 def put(path: StorePath, content: str | pa.Table, **options) -> None:
