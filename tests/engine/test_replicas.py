@@ -108,6 +108,29 @@ def test_an_hour_behind_one_address_at_the_default_age_is_shared_out_and_so_is_i
     assert second_half[16] >= 0.8 * statistics.mean(second_half.values())
 
 
+def test_a_replica_of_a_list_that_comes_up_at_half_time_gets_its_share_of_the_second_half():
+    rng, hour = random.Random(5), 3_600.0
+    replicas = Replicas([f"http://replica-{number}/v1" for number in range(17)])
+    second_half, order = Counter(), itertools.count()
+
+    def send(now: float):
+        replica = replicas.take(now)
+        is_down = replica.base_url == "http://replica-16/v1" and now < hour / 2
+        return (now + (0.01 if is_down else rng.uniform(2, 14)), next(order), replica, is_down)
+
+    busy = [send(0.0) for _ in range(256)]
+    heapq.heapify(busy)
+    while busy[0][0] < hour:
+        now, _, replica, failed = heapq.heappop(busy)
+        replicas.give_back(replica, failed=failed, now=now)
+        if now > hour / 2 and not failed:
+            second_half[replica.base_url] += 1
+        heapq.heappush(busy, send(now))
+    assert len(second_half) == 17
+    assert second_half["http://replica-16/v1"] >= 0.8 * statistics.mean(second_half.values())
+    assert max(second_half.values()) <= 1.3 * statistics.mean(second_half.values())
+
+
 # --- on sockets -------------------------------------------------------------------------------------------------------
 @pytest.fixture(autouse=True)
 def own_engine():
