@@ -22,7 +22,7 @@ from dask.base import tokenize
 from curator_llm.engine.engine import Engine
 from curator_llm.frame.at_once import cost_of, plan_line_of, say
 from curator_llm.frame.counts import Counts
-from curator_llm.frame.lines import held_back_by, summary_line
+from curator_llm.frame.lines import held_back_by, short, summary_line
 from curator_llm.frame.run_rows import Plan, Result, StageSpec
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Tally:
         Rows answered from the journal.
     cost_usd : float or None
     held_back_by : str or None
+    is_abandoned : bool
+        Whether it was said that nobody waits for it any more.
     before : mapping of str to float
         The engine's counts at the start.
     """
@@ -68,6 +70,7 @@ class Tally:
     reused: int = 0
     cost_usd: float | None = None
     held_back_by: str | None = None
+    is_abandoned: bool = False
     before: Mapping[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
@@ -109,7 +112,7 @@ class StageLines:
         self._lock = threading.Lock()
 
     @contextmanager
-    def partition(self, spec: StageSpec, engine: Engine) -> Iterator[_Partition | None]:
+    def partition(self, spec: StageSpec, engine: Engine) -> Iterator[PartitionLines | None]:
         """Watch a partition while the context is open; one of a job has the job's own lines."""
         if spec.run is not None:
             yield None
@@ -118,7 +121,7 @@ class StageLines:
         with self._lock:
             is_first = name not in self._tallies
             tally = self._tallies.setdefault(name, Tally(spec.output, time.monotonic(), before=engine.snapshot()))
-        watch = _Partition(self, name, tally, spec, engine, is_first=is_first)
+        watch = PartitionLines(self, name, tally, spec, engine, is_first=is_first)
         self.add(watch.event(open=1))
         try:
             yield watch
@@ -148,6 +151,15 @@ class StageLines:
             timer.start()
             self._timers[name] = timer
 
+    def abandon(self, name: str) -> bool:
+        """Mark a stage that nobody waits for any more; tell whether that is new."""
+        with self._lock:
+            tally = self._tallies.get(name)
+            is_new = tally is not None and not tally.is_abandoned
+            if tally is not None:
+                tally.is_abandoned = True
+            return is_new
+
     def flush(self) -> None:
         """Say what there is to say now: the process ends."""
         for name in list(self._tallies):
@@ -169,7 +181,7 @@ class StageLines:
             self.say(tally.line())
 
 
-class _Partition:
+class PartitionLines:
     """Hears how one partition goes."""
 
     def __init__(
@@ -201,6 +213,16 @@ class _Partition:
             held_back_by=held_back_by(changes),
         )
         self._lines.add(event)
+
+    def abandoned(self) -> None:
+        """Say, once for all partitions, that nobody waits any more, and how to go on."""
+        if self._lines.abandon(self._name):
+            journal = self._spec.journal_directory()
+            kept = "not kept (journal=False)" if journal is None else f"kept in {short(journal)}"
+            rest = "" if journal is None else " Compute it again to ask only for the rest."
+            self._lines.say(
+                f"{self._spec.output}: interrupted: nothing more is sent, replies that came are {kept}.{rest}"
+            )
 
     def event(self, **values: Any) -> Event:
         """Return an event of this partition."""

@@ -12,7 +12,9 @@ import dask.config
 from dask.system import CPU_COUNT
 
 from curator_llm import runtime
-from curator_llm.cluster.stage_lines import here
+from curator_llm.cluster.local_callers import anybody_waits, is_in_pool
+from curator_llm.cluster.stage_lines import PartitionLines, here
+from curator_llm.errors import EngineError
 from curator_llm.frame.run_rows import Result, StageSpec, run_rows
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
         if multiprocessing.parent_process() is not None:
             engine.set_share(0, _pool_size())  # the processes of Dask's pool know nothing of each other
         with here.partition(spec, engine) as watch:
-            return run_rows(frame, spec, engine, watch=watch)
+            return run_rows(frame, spec, engine, wait=lambda batch: _wait_here(batch, watch), watch=watch)
     from curator_llm.cluster.plugin import plugin_of
 
     plugin = plugin_of(worker)
@@ -75,6 +77,18 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
             _wait(batch.wait, batch, worker, task)
 
         return run_rows(frame, spec, engine, wait=wait, watch=watch)
+
+
+def _wait_here(batch: Batch, watch: PartitionLines | None) -> None:
+    """Wait, unless the caller has gone, as after Ctrl-C: the pool goes on by itself, and its rows cost money."""
+    looks = is_in_pool()
+    while not batch.wait(_LOOK_S):
+        batch.check_engine()
+        if looks and not anybody_waits():
+            if watch is not None:
+                watch.abandoned()
+            msg = "Nobody waits for this partition any more. Compute again: replies that came are kept."
+            raise EngineError(msg)
 
 
 def _wait(arrived: Callable[[float], bool], batch: Batch, worker: Worker, task: Key) -> None:
