@@ -171,14 +171,15 @@ class QueryModel(Stage):
     choices : sequence of str, optional
         The reply must be one of them: asked for by ``response_format``, matched after strip and casefold.
     generation : GenerationConfig or mapping, optional
-        Sampling parameters.
+        Sampling parameters; in ``response_format`` also a pydantic model class, or a JSON schema.
     details : bool or sequence of str, default False
         Further columns: finish_reason, input_tokens, output_tokens, cached_tokens, reasoning_tokens, reasoning,
         attempts, latency_s, cost_usd, model, request_id. Free later, from the journal.
     on_error : {"column", "raise"}
         Whether failed rows are a column, or an error once the partition's replies are kept.
     fail_on_error : float, optional
-        Share (below 1) or count of failed and rejected rows of a partition that fails the stage.
+        Share (below 1) or count of failed and rejected rows that fails the stage: of the frame on pandas, of a
+        partition on Dask, of all rows in a job.
     budget : Budget, optional
         Not enforced yet, and therefore refused.
     sample_by : str, optional
