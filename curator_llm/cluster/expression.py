@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import CodeType
 from typing import Any, cast
-from weakref import WeakSet
 
 import dask.dataframe as dd
 import pandas as pd
+from dask.local import get_async
 
-#: Frames between Dask's meta inference and a stage: emulate, stage, and a wrapper or two.
-_DEPTH = 12
-
-#: Clients whose workers' lines are printed here.
-_heard: WeakSet[Any] = WeakSet()
+_DASK = "dask.dataframe"
 
 
 def is_dask_frame(frame: object) -> bool:
@@ -24,7 +19,7 @@ def is_dask_frame(frame: object) -> bool:
 
 
 def listen_to_workers() -> None:
-    """Have this process print the lines of its cluster's workers, if it is a client of one. Done once per client."""
+    """Have this process print the lines of its cluster's workers, if it is a client of one."""
     if "distributed" not in sys.modules:
         return
     from distributed import default_client
@@ -35,9 +30,7 @@ def listen_to_workers() -> None:
         client = default_client()
     except ValueError:
         return
-    if client not in _heard:
-        _heard.add(client)
-        listen(client)
+    listen(client)
 
 
 def empty_like(ddf: dd.DataFrame) -> pd.DataFrame:
@@ -51,25 +44,14 @@ def apply(stage: Callable[[pd.DataFrame], pd.DataFrame], ddf: dd.DataFrame, meta
 
 
 def in_meta_inference() -> bool:
-    """Tell whether Dask calls us on made-up rows to learn the schema, as ``map_partitions`` without ``meta`` does."""
-    if _emulate is None:
-        return False
+    """Tell whether Dask calls us on made-up rows to learn the schema, as it does wherever no ``meta`` is given."""
     frame: Any = sys._getframe(1)  # noqa: SLF001  Dask tells a function nowhere that its rows are made up
-    for _ in range(_DEPTH):
-        if frame is None:
-            return False
-        if frame.f_code is _emulate:
+    while frame is not None:
+        if frame.f_code is get_async.__code__:
+            return False  # a compute runs: these are real rows
+        # `emulate` runs a function on made-up rows; groupby and the like do so in their own `_meta`.
+        name: str = frame.f_code.co_name
+        if (name == "emulate" or name.startswith("_meta")) and frame.f_globals.get("__name__", "").startswith(_DASK):
             return True
         frame = frame.f_back
     return False
-
-
-def _emulate_code() -> CodeType | None:
-    try:
-        from dask.dataframe.dask_expr._expr import emulate
-    except ImportError:  # a Dask that infers otherwise; a test watches for it
-        return None
-    return emulate.__code__
-
-
-_emulate = _emulate_code()

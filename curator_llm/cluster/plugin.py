@@ -47,7 +47,7 @@ class EnginePlugin(WorkerPlugin):
 
     async def teardown(self, worker: Worker) -> None:
         """Send nothing more, let what is in flight end and be kept."""
-        self.lines.flush()
+        self.lines.flush(unfinished=True)
         await asyncio.to_thread(runtime.close, worker)
 
     def engine(self) -> Engine:

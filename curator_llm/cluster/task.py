@@ -81,7 +81,8 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
 
 def _wait_here(batch: Batch, watch: PartitionLines | None) -> None:
     """Wait, unless the caller has gone, as after Ctrl-C: the pool goes on by itself, and its rows cost money."""
-    looks = is_in_pool()
+    # A process of Dask's pool cannot see who waits; it ends with its parent.
+    looks = is_in_pool() and multiprocessing.parent_process() is None
     while not batch.wait(_LOOK_S):
         batch.check_engine()
         if looks and not anybody_waits():

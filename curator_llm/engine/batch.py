@@ -30,6 +30,7 @@ class Batch:
         self.cancelled = False
         self._is_alive = is_alive
         self._outcomes: dict[int, Record] = {}
+        self._paid: list[Record] = []
         self._missing = len(slots)
         self._error: CuratorLLMError | None = None
         self._lock = threading.Lock()
@@ -54,12 +55,14 @@ class Batch:
         """How many rows have their outcome."""
         return len(self._outcomes)
 
-    def put(self, slot: int, record: Record) -> None:
-        """Put in a row's outcome."""
+    def put(self, slot: int, record: Record, *, is_paid: bool = True) -> None:
+        """Put in a row's outcome, and whether this row is the one that paid for it; others share the reply."""
         with self._lock:
             if self._ended.is_set() or slot in self._outcomes:
                 return
             self._outcomes[slot] = record
+            if is_paid:
+                self._paid.append(record)
             self._missing -= 1
             if not self._missing:
                 self._end()
@@ -92,6 +95,10 @@ class Batch:
             # A copy: one error may end many batches, and each raise would extend one traceback.
             raise type(self._error)(*self._error.args) from None
         return self._outcomes
+
+    def paid(self) -> list[Record]:
+        """Return the records that were paid for by rows of this batch."""
+        return self._paid
 
     def check_engine(self) -> None:
         """Fail the batch if the engine is gone."""

@@ -154,7 +154,7 @@ class Line:
             if flight is None:
                 record = source.kept(request.key)  # answered since the batch looked into the journal
                 if record is not None:
-                    batch.put(slot, record)
+                    batch.put(slot, record, is_paid=False)
                     continue
                 rank = (batch.ordinal, next(self._arrivals))
                 flight = Flight(request, source, rank, History(policy, self.history))
@@ -175,8 +175,8 @@ class Line:
         """Hand records that are kept to whoever waits."""
         for record, flight in landings:
             self._flights.pop(flight.name, None)
-            for batch, slot in flight.waiters:
-                batch.put(slot, record)
+            for number, (batch, slot) in enumerate(flight.waiters):
+                batch.put(slot, record, is_paid=not number)
             flight.waiters.clear()
 
     def stop(self, error: CuratorLLMError) -> None:

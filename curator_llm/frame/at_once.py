@@ -82,10 +82,8 @@ class _Run:
         if batch is None or plan is None or batch.is_complete:
             return
         how = "interrupted" if isinstance(error, KeyboardInterrupt) else "stopped"
-        done = f"{batch.done:,} of {len(plan.todo):,} rows answered"
-        kept = "not kept (journal=False)" if plan.journal is None else f"kept in {short(plan.journal)}"
-        rest = "" if plan.journal is None else " Run it again to ask only for the rest."
-        say(f"{self._spec.output}: {how}: {done} and {kept}; requests in flight end by themselves.{rest}")
+        said = f"{batch.done:,} of {len(plan.todo):,} rows answered"
+        say(f"{self._spec.output}: {how}: {said}; nothing more is sent, {what_is_kept(self._spec)}")
 
     def _changes(self) -> dict[str, float]:
         return {name: count - self._before.get(name, 0) for name, count in self._engine.snapshot().items()}
@@ -114,10 +112,17 @@ def plan_line_of(plan: Plan, spec: StageSpec, name: str) -> str:
 
 
 def cost_of(spec: StageSpec, result: Result) -> float | None:
-    """Return what a result's replies cost, each once, whoever shared it; None without a price."""
+    """Return what a result's rows paid; None without a price."""
     operation = cast("ChatRequests", spec.operation)
-    paid = {record.key: record for record in result.answered}
-    return total_cost(operation.cost_usd(record) for record in paid.values())
+    return total_cost(operation.cost_usd(record) for record in result.paid)
+
+
+def what_is_kept(spec: StageSpec) -> str:
+    """Return what becomes of replies after a break, and how to go on."""
+    journal = spec.journal_directory()
+    if journal is None:
+        return "and replies that came are not kept (journal=False)."
+    return f"replies are kept in {short(journal)}, those in flight, too. Run it again to ask only for the rest."
 
 
 def say(line: str) -> None:

@@ -39,7 +39,7 @@ class StageSpec:
         A directory, none, or the configured one.
     on_error : {"column", "raise"}
     fail_on_error : float, optional
-        Share (below 1) or count of failed and rejected rows of a partition that fails it.
+        Share (below 1) or count of failed and rejected rows that fails it.
     run : str, optional
         Who pays; set by jobs.
     """
@@ -90,10 +90,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """A partition with its columns, and what was asked for them."""
+    """A partition with its columns, and what was asked for them.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    paid : list of Record
+        Each reply that these rows paid for; others share replies, or have them from the journal.
+    reused : int
+        Rows the journal had a reply for.
+    seconds : float
+    """
 
     frame: pd.DataFrame
-    answered: list[Record]
+    paid: list[Record]
+    reused: int
     seconds: float
 
 
@@ -153,13 +164,14 @@ def run_rows(
         watch.planned(plan)
     todo = plan.todo
     answered: dict[int, Record] = {}
+    paid: list[Record] = []
     if todo:
         batch = engine.submit(
             todo, endpoint=spec.endpoint, operation=spec.operation, journal=plan.journal, run=spec.run
         )
         try:
             wait(batch)
-            answered = batch.outcomes()
+            answered, paid = batch.outcomes(), batch.paid()
         except BaseException:
             engine.cancel(batch)
             raise
@@ -169,7 +181,7 @@ def run_rows(
     ]
     values = spec.operation.read(outcomes)
     answers = attach(frame, spec.operation.columns, values)
-    result = Result(answers, list(answered.values()), time.monotonic() - started)
+    result = Result(answers, paid, plan.reused, time.monotonic() - started)
     if watch is not None:
         watch.ended(result)
     _check_failures(spec, values)

@@ -57,8 +57,8 @@ def test_after_ctrl_c_the_pool_sends_nothing_more_and_a_line_says_how_to_go_on(s
     server.resume()
     _, errors = started.communicate(timeout=60)
     (line,) = (line for line in errors.splitlines() if "interrupted" in line)
-    assert line.startswith("a: interrupted: nothing more is sent, replies that came are kept in ")
-    assert line.endswith("Compute it again to ask only for the rest.")
+    assert line.startswith("a: interrupted: nothing more is sent, replies are kept in ")
+    assert line.endswith("Run it again to ask only for the rest.")
     assert server.ledger.requests == 8
     ddf = dd.from_pandas(pd.DataFrame({"text": [str(n) for n in range(400)]}), npartitions=3)
     stage(server.base_url)(ddf).compute(scheduler="threads")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
-import threading
 
 import dask.dataframe as dd
 import pandas as pd
@@ -12,16 +12,17 @@ from distributed import Client, LocalCluster
 from curator_llm import Endpoint, QueryModel
 from curator_llm.cluster.stage_lines import StageLines, here
 
-EVENT = {
-    "name": "s",
-    "output": "topic",
-    "open": 0,
-    "statuses": {},
-    "failures": {},
-    "reused": 0,
-    "cost_usd": None,
-    "held_back_by": None,
-}
+
+def events():
+    """Make events of one worker, as they come one after the other."""
+    numbers = itertools.count(1)
+
+    def event(**values):
+        nothing = {"open": 0, "statuses": {}, "failures": {}, "reused": 0, "cost_usd": None, "held_back_by": None}
+        origin = {"source": "w1", "worker": "tcp://w1", "number": next(numbers)}
+        return {**origin, "name": "s", "output": "topic", **nothing, **values}
+
+    return event
 
 
 def stage(server, journal, **arguments) -> QueryModel:
@@ -35,11 +36,13 @@ def rows(count: int, npartitions: int) -> dd.DataFrame:
 
 def test_the_parts_of_a_stage_are_one_line_when_none_is_open_any_more():
     lines: list[str] = []
-    watch = StageLines(lines.append, idle_s=3600)
-    watch.hear({**EVENT, "open": 1})
-    watch.hear({**EVENT, "statuses": {"ok": 2}, "reused": 1, "cost_usd": 0.5})
-    watch.hear({**EVENT, "statuses": {"ok": 3, "failed": 1}, "failures": {"timeout": 1}, "cost_usd": 0.25})
-    watch.hear({**EVENT, "open": -1, "held_back_by": "max_concurrent_requests"})
+    watch, event = StageLines(lines.append, worker="tcp://w1", idle_s=3600), events()
+    watch.hear(event(open=1))
+    watch.hear(event(open=1, statuses={"ok": 2}, reused=1, cost_usd=0.5))
+    watch.hear(event(open=1, statuses={"ok": 3, "failed": 1}, failures={"timeout": 1}, cost_usd=0.25))
+    watch.flush()
+    assert lines == []  # one is open
+    watch.hear(event(held_back_by="max_concurrent_requests"))
     watch.flush()
     (line,) = lines
     assert line.startswith("topic: ok 5 · failed 1 (timeout 1) · 1 reused · $0.75 · ")
@@ -48,24 +51,68 @@ def test_the_parts_of_a_stage_are_one_line_when_none_is_open_any_more():
     assert len(lines) == 1
 
 
+def test_an_event_that_two_clients_hear_counts_once():
+    lines: list[str] = []
+    watch, event = StageLines(lines.append, idle_s=3600), events()
+    for said in (event(statuses={"ok": 1}), event(statuses={"ok": 1})):
+        watch.hear(said)
+        watch.hear(said)
+    watch.flush()
+    assert lines[0].startswith("topic: ok 2 · ")
+
+
+def test_partitions_of_a_worker_that_is_gone_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr("curator_llm.cluster.stage_lines.SILENT_S", 0.0)
+    came: queue.Queue[str] = queue.Queue()
+    watch, event = StageLines(came.put, idle_s=0.01), events()
+    watch.hear(event(open=1, statuses={"ok": 1}))
+    assert came.get(timeout=30).startswith("topic: ok 1 · ")
+
+
+def test_when_the_process_ends_what_is_unfinished_is_said_too():
+    lines: list[str] = []
+    watch, event = StageLines(lines.append, worker="tcp://w1", idle_s=3600), events()
+    watch.hear(event(open=1, statuses={"ok": 1}))
+    watch.flush(unfinished=True)
+    assert lines[0].startswith("topic: ok 1 · ")
+
+
 def test_a_line_comes_by_itself_once_a_stage_is_idle():
-    came = threading.Event()
-    watch = StageLines(lambda _: came.set(), idle_s=0.01)
-    watch.hear({**EVENT, "statuses": {"ok": 1}})
-    assert came.wait(30)
+    came: queue.Queue[str] = queue.Queue()
+    watch, event = StageLines(came.put, idle_s=0.01), events()
+    watch.hear(event(statuses={"ok": 1}))
+    assert came.get(timeout=30).startswith("topic: ok 1 · ")
 
 
 def test_a_stage_without_rows_has_no_line():
     lines: list[str] = []
-    watch = StageLines(lines.append, idle_s=3600)
-    watch.hear({**EVENT, "open": 1})
-    watch.hear({**EVENT, "open": -1})
+    watch, event = StageLines(lines.append, idle_s=3600), events()
+    watch.hear(event(open=1))
+    watch.hear(event())
     watch.flush()
     assert lines == []
 
 
+def test_rows_that_share_a_reply_over_partitions_pay_once(server, tmp_path, capsys):
+    server.change(answer="x", latency=0.05)
+    ddf = dd.from_pandas(pd.DataFrame({"text": ["same"] * 8}), npartitions=4)
+    run = QueryModel(
+        Endpoint("m", base_url=server.base_url, price_usd=(1e6, 0)),
+        prompt="{text}",
+        output="topic",
+        journal=str(tmp_path),
+        generation={"temperature": 0},
+    )
+    here.flush(unfinished=True)
+    run(ddf).compute(scheduler="threads", num_workers=4)
+    capsys.readouterr()
+    here.flush()
+    assert " · $1.00 · " in capsys.readouterr().err
+    assert server.ledger.requests == 1
+
+
 def test_on_a_local_scheduler_both_lines_are_printed(server, tmp_path, capsys):
-    here.flush()  # what other tests left
+    here.flush(unfinished=True)  # what other tests left
     capsys.readouterr()
     stage(server, tmp_path)(rows(40, 4)).compute(scheduler="threads")
     here.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dask
 import dask.dataframe as dd
 import pandas as pd
@@ -115,3 +117,20 @@ def test_an_error_of_the_run_arrives_as_it_was_raised(server, ddf, client):
 def test_a_stage_takes_only_frames(server):
     with pytest.raises(ValueError, match="pandas or Dask DataFrame, not list"):
         stage(server)([1])
+
+
+def test_a_partition_of_a_process_pool_is_waited_for_however_long_it_takes(server, tmp_path):
+    server.change(latency=1.2)
+    ddf = dd.from_pandas(pd.DataFrame({"text": ["a", "b"]}), npartitions=2)
+    endpoint = Endpoint("m", base_url=server.base_url)
+    out = QueryModel(endpoint, prompt="{text}", output="a", journal=str(tmp_path))(ddf).compute(scheduler="processes")
+    assert out["a__status"].tolist() == ["ok", "ok"]
+
+
+def test_a_group_is_not_asked_about_when_a_graph_is_built_and_needs_no_key(server, tmp_path):
+    ddf = dd.from_pandas(pd.DataFrame({"g": [1, 1, 2], "text": ["a", "b", "c"]}), npartitions=1)
+    for endpoint in (Endpoint("m", base_url=server.base_url), Endpoint("gpt-4.1-mini")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Dask advises to give meta
+            ddf.groupby("g").apply(QueryModel(endpoint, prompt="{text}", output="a", journal=str(tmp_path)))
+    assert server.ledger.requests == 0
