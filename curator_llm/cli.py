@@ -98,7 +98,6 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
     "statuses",
     metavar="STATUS",
     multiple=True,
-    required=True,
     help="Ask the rows anew that ended so: truncated, rejected, invalid, ... May be repeated.",
 )
 @click.option("--stage", metavar="OUTPUT", help="The stage, by its output; needed where there are several.")
@@ -110,6 +109,7 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
     help="What is different, by paths within the stage, such as generation.max_tokens=2000, prompt=... or "
     "endpoint=other. May be repeated.",
 )
+@click.option("--drop", is_flag=True, help="Take the last retry back, of --stage if that is given; asks nothing.")
 @_SCHEDULER
 @_WAIT
 @_DRY_RUN
@@ -119,6 +119,7 @@ def retry(
     statuses: tuple[str, ...],
     stage: str | None,
     settings: tuple[str, ...],
+    drop: bool,
     scheduler: str | None,
     wait: bool,
     dry: bool,
@@ -126,11 +127,18 @@ def retry(
     """Ask rows of the run in RUN_DIR anew: those whose stage ended with a STATUS. All others keep their answers.
 
     The job is the one that was last run there. The run remembers its retries: every later `run` gives the merged
-    answers, and pays nothing for them. Ends like `run`.
+    answers, and pays nothing for them. Until a retry is done, another one of its stage takes its place. Ends like
+    `run`.
     """
-    from curator_llm.job.again import kept_job, retry_of
+    from curator_llm.job.again import drop_retry, kept_job, retry_of
     from curator_llm.job.retries import check_statuses
 
+    if drop == bool(statuses):
+        msg = "Give --status for the rows to ask anew, or --drop to take the last retry back."
+        raise click.UsageError(msg)
+    if drop:
+        click.echo(drop_retry(run_dir, stage))
+        return
     check_statuses(statuses)
     with kept_job(run_dir, _with_scheduler((), scheduler)) as job:
         code = _run(job, retry_of(job, stage, statuses, settings), wait=wait, dry=dry)

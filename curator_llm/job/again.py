@@ -88,4 +88,33 @@ def retry_of(job: Job, stage: str | None, statuses: Sequence[str], settings: Seq
     if stage is not None and stage not in outputs:
         msg = f"The job has no stage {stage!r}. {nearest(stage, outputs)}"
         raise ConfigurationError(msg)
-    return Retry(stage or outputs[0], tuple(dict.fromkeys(statuses)), tuple(settings), draw=0)
+    return Retry(stage or outputs[0], tuple(dict.fromkeys(statuses)), tuple(settings))
+
+
+def drop_retry(run_dir: Path, stage: str | None) -> str:
+    """Take back the last retry of a run, or of one of its stages; return what to tell people. Asks nothing.
+
+    Parameters
+    ----------
+    run_dir : Path
+    stage : str or None
+
+    Raises
+    ------
+    ConfigurationError
+        When there is none, or another process is at work in the directory.
+    """
+    manifest_of(run_dir)
+    directory = RunDirectory(run_dir)
+    with directory.held():
+        retries = directory.retries()
+        last = next((retry for retry in reversed(retries) if stage in {None, retry.stage}), None)
+        if last is None:
+            msg = f"The run in {run_dir} has no retry" + (f" of {stage!r}." if stage else ".")
+            raise ConfigurationError(msg)
+        kept = [retry.as_json() for retry in retries if retry is not last]
+        directory.write_manifest({**directory.manifest(), "retries": kept})
+    return (
+        f"Took back retry {last.draw} of {last.stage} ({last}). Its replies are kept; the next run gives the answers "
+        "without it."
+    )

@@ -110,7 +110,7 @@ class Driver:
             endpoint = step.spec.endpoint
             line = f"{step.spec.output}: {counted}, {endpoint.model} at {endpoint.address}, replies kept in {journal}"
             if isinstance(step, RetriedStage):
-                line += "".join(f"; {' and '.join(statuses)} asked anew" for statuses, _ in step.retries)
+                line += "".join(dict.fromkeys(f"; {' and '.join(statuses)} asked anew" for statuses, _ in step.retries))
             self.say(line)
 
     def _answer(

@@ -19,7 +19,7 @@ from curator_llm.job.job_file import Job
 from curator_llm.job.outputs import Output
 from curator_llm.job.pieces import Piece
 from curator_llm.job.query import Query
-from curator_llm.job.retries import RetriedStage, Retry, adds_the_same
+from curator_llm.job.retries import RetriedStage, Retry, adds_the_same, named
 from curator_llm.spec.endpoint import Endpoint
 
 Step = Stage | Filter
@@ -58,7 +58,9 @@ def _build(query: Query, endpoints: Mapping[str, Endpoint], retries: Sequence[Re
     base = query.build(endpoints[query.endpoint])
     drawn: list[tuple[tuple[str, ...], Stage]] = []
     for retry in retries:
-        if retry.stage == query.output:
+        if retry.stage != query.output:
+            continue
+        with named(retry.stage, retry.draw):
             changed = query.changed(retry.settings, endpoints)
             stage = changed.build(endpoints[changed.endpoint]).with_draw(retry.draw)
             if not adds_the_same(base, stage):

@@ -11,6 +11,7 @@ from typing import Any
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.lines import summary_line
 from curator_llm.job.again import manifest_of
+from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
 
 _WORDS = {
@@ -20,7 +21,6 @@ _WORDS = {
     "rows_failed": "Too many rows failed.",
     "usage": "The job could not run.",
     "crashed": "Crashed.",
-    "budget": "The budget is used up.",
 }
 _WAYS = {
     "interrupted": "Go on with",
@@ -28,7 +28,6 @@ _WAYS = {
     "rows_failed": "Ask the failed rows again with",
     "usage": "Mend what the message says, then go on with",
     "crashed": "Go on with",
-    "budget": "Raise the budget, then go on with",
 }
 
 
@@ -66,11 +65,9 @@ def read_report(run_dir: Path) -> dict[str, Any]:
     file = RunDirectory(run_dir).report
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        report = None
-        manifest_of(run_dir)
     except (OSError, ValueError):
         report = None
+        manifest_of(run_dir)
     if not isinstance(report, dict):
         msg = f"{file} is not there or cannot be read: it is written when an execution ends."
         raise ConfigurationError(msg)
@@ -88,9 +85,8 @@ def _lines(run_dir: Path, report: Mapping[str, Any]) -> list[str]:
         lines.append(report["message"])
     for stage in report["stages"]:
         lines += _stage(stage, report)
-    for retry in report.get("retries", []):
-        settings = "".join(f" with {setting}" for setting in retry["set"])
-        lines.append(f"{retry['stage']}: {' and '.join(retry['statuses'])} asked anew{settings}")
+    retries = [Retry.of_json(said) for said in report.get("retries", [])]
+    lines += dict.fromkeys(f"{retry.stage}: {retry}" for retry in retries)
     if report.get("output"):
         lines.append(f"output: {next(iter(report['output'].values()))}")
     lines.append(f"replies: {report['journal']}")

@@ -5,14 +5,16 @@ A run directory remembers its retries, and every later run gives the merged answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, CuratorLLMError
 from curator_llm.frame.run_rows import Plan
 from curator_llm.frame.stages import Stage
 from curator_llm.operations.base import ChatRequests
@@ -20,8 +22,10 @@ from curator_llm.spec.nearest import nearest
 
 #: How a row may have ended to be asked anew; the others are decided anew by every run.
 RETRIED = ("ok", "truncated", "filtered", "refused", "empty", "invalid", "rejected", "failed")
-#: A retry that ends so has no answer: the one before stays.
-_NO_ANSWER = ("failed", "not_attempted")
+#: A retry that ends so never counts: nothing was asked.
+_NOT_ASKED = ("skipped", "not_attempted")
+#: A retry that ends so has no answer: one that is there stays.
+_NO_ANSWER = (*_NOT_ASKED, "failed", "rejected")
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,9 @@ class Retry:
         The rows that are asked anew.
     settings : tuple of str
         What is different, by paths within the stage: ``generation.max_tokens=2000``.
-    draw : int
-        From 1 on, per stage: requests of another draw are other requests.
-    is_done : bool, default False
+    draw : int, default 0
+        From 1 on, per stage: requests of another draw are other requests. 0 where it is not known yet.
+    done : bool, default False
         Whether a run has come to its end since.
 
     Examples
@@ -50,8 +54,12 @@ class Retry:
     stage: str
     statuses: tuple[str, ...]
     settings: tuple[str, ...]
-    draw: int
-    is_done: bool = False
+    draw: int = 0
+    done: bool = False
+
+    def __str__(self) -> str:
+        settings = "".join(f" with {setting}" for setting in self.settings)
+        return f"{' and '.join(self.statuses)} asked anew{settings}"
 
     def as_json(self) -> dict[str, Any]:
         """Return what stands in the manifest."""
@@ -60,7 +68,7 @@ class Retry:
             "statuses": list(self.statuses),
             "set": list(self.settings),
             "draw": self.draw,
-            "done": self.is_done,
+            "done": self.done,
         }
 
     @classmethod
@@ -69,26 +77,33 @@ class Retry:
         return cls(said["stage"], tuple(said["statuses"]), tuple(said["set"]), said["draw"], bool(said.get("done")))
 
 
-def with_retry(
-    retries: Sequence[Retry], stage: str, statuses: Sequence[str], settings: Sequence[str]
-) -> tuple[Retry, ...]:
-    """Return the retries with another one; the last one of the stage goes on, if it is the same and not done.
+def with_retry(retries: Sequence[Retry], new: Retry) -> tuple[Retry, ...]:
+    """Return the retries with another one, in the place of those of its stage that are not done.
 
     Examples
     --------
-    >>> first = with_retry((), "topic", ["truncated"], [])
-    >>> with_retry(first, "topic", ["truncated"], []) == first
-    True
-    >>> with_retry(first, "topic", ["failed"], [])[-1].draw
-    2
+    >>> first = with_retry((), Retry("topic", ("truncated",), ("endpoint=typo",)))
+    >>> with_retry(first, Retry("topic", ("truncated",), ("endpoint=other",)))
+    (Retry(stage='topic', statuses=('truncated',), settings=('endpoint=other',), draw=1, done=False),)
     """
-    of_stage = [retry for retry in retries if retry.stage == stage]
-    new = Retry(stage, tuple(statuses), tuple(settings), len(of_stage) + 1)
-    if of_stage and not of_stage[-1].is_done:
-        last = of_stage[-1]
-        if (last.statuses, last.settings) == (new.statuses, new.settings):
-            return tuple(retries)
-    return (*retries, new)
+    kept = [retry for retry in retries if retry.done or retry.stage != new.stage]
+    draw = 1 + sum(retry.stage == new.stage for retry in kept)
+    return (*kept, dataclasses.replace(new, draw=draw))
+
+
+@contextlib.contextmanager
+def named(stage: str, draw: int) -> Iterator[None]:
+    """Let errors say that they are those of a retry, and how to take it back; draw 0 is the stage itself."""
+    try:
+        yield
+    except CuratorLLMError as error:
+        if not draw:
+            raise
+        msg = (
+            f"{error.message} This is retry {draw} of {stage}: `curator-llm retry RUN_DIR --drop` takes the last one back, "
+            "and until it is done another retry takes its place."
+        )
+        raise type(error)(msg) from None
 
 
 def check_statuses(statuses: Sequence[str]) -> None:
@@ -109,8 +124,8 @@ class RetriedStage(Stage):
     """A stage and its retries, as one step.
 
     A row's answer is that of the stage, unless its status is one that a later draw retries: then it is that draw's, in
-    their order. A row that has no final reply, but one in a later draw, takes this one and is not asked again. Where a
-    retry brings no answer, the one before stays.
+    their order. A row that failed and has a reply in a draw that retries failed rows takes it and is not asked again.
+    Where a retry brings no answer, the one before stays.
 
     Parameters
     ----------
@@ -137,8 +152,9 @@ class RetriedStage(Stage):
 
     def meta(self, frame: Any) -> Any:
         """Return an empty frame with the columns of the step; see `Stage.meta`."""
-        for _, stage in self.retries:
-            stage.meta(frame)  # a retry may read other columns
+        for draw, (_, stage) in enumerate(self.retries, 1):
+            with named(self.spec.output, draw):
+                stage.meta(frame)  # a retry may read other columns
         return self.base.meta(frame)
 
     def __call__(self, frame: Any) -> Any:
@@ -179,11 +195,11 @@ class RetriedStage(Stage):
         def open_rows() -> Any:
             return np.flatnonzero(answers[status].eq("not_attempted").to_numpy(dtype=bool))
 
-        for draw, (_, stage) in enumerate(self.retries, 1):
+        for draw in self._draws_of_failed():
             rows = open_rows()
             if len(rows):
-                found = stage.replay(frame.iloc[rows])
-                has_reply = found[status].ne("not_attempted").to_numpy(dtype=bool)
+                found = self.stages[draw].replay(frame.iloc[rows])
+                has_reply = ~found[status].isin(_NOT_ASKED).to_numpy(dtype=bool)
                 rows, found = rows[has_reply], found[has_reply]
                 answers = self._merged(answers, rows, found)
                 draws[rows] = draw
@@ -193,13 +209,28 @@ class RetriedStage(Stage):
         for draw, (statuses, stage) in enumerate(self.retries, 1):
             rows = np.flatnonzero(answers[status].isin(statuses).to_numpy(dtype=bool) & (draws < draw))
             if len(rows):
-                found = ask(stage, rows)
-                is_better = ~found[status].isin(_NO_ANSWER).to_numpy(dtype=bool)
-                is_better |= answers[status].iloc[rows].isin(_NO_ANSWER).to_numpy(dtype=bool)
-                rows, found = rows[is_better], found[is_better]
+                with named(self.spec.output, draw):
+                    found = ask(stage, rows)
+                counts = ~found[status].isin(_NO_ANSWER).to_numpy(dtype=bool)
+                was_open = answers[status].iloc[rows].isin(_NO_ANSWER).to_numpy(dtype=bool)
+                counts |= was_open & ~found[status].isin(_NOT_ASKED).to_numpy(dtype=bool)
+                rows, found = rows[counts], found[counts]
                 answers = self._merged(answers, rows, found)
                 draws[rows] = draw
         return answers
+
+    def _draws_of_failed(self) -> list[int]:
+        """Return the draws whose reply a row has only if it failed before.
+
+        The journal finds no failures, only replies. A draw that reads less than the stage may have the reply of another
+        row, so rows without a reply ask the stage first.
+        """
+        read = set(self.base.spec.operation.inputs)
+        return [
+            draw
+            for draw, (statuses, stage) in enumerate(self.retries, 1)
+            if "failed" in statuses and read <= set(stage.spec.operation.inputs)
+        ]
 
     def _merged(self, answers: pd.DataFrame, rows: Any, found: pd.DataFrame) -> pd.DataFrame:
         """Return the answers with those of some rows replaced, by position."""

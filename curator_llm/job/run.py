@@ -83,7 +83,7 @@ def run_job(
 def retries_of(job: Job, retry: Retry | None = None) -> tuple[Retry, ...]:
     """Return the retries its run directory remembers, and a new one."""
     known = RunDirectory(job.run_dir).retries()
-    return known if retry is None else with_retry(known, retry.stage, retry.statuses, retry.settings)
+    return known if retry is None else with_retry(known, retry)
 
 
 def _run(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from curator_llm.errors import ConfigurationError, JobFileError
-from curator_llm.job.again import kept_job, retry_of
+from curator_llm.job.again import drop_retry, kept_job, retry_of
 from curator_llm.job.check import check_job
 from curator_llm.job.dry_run import dry_run
 from curator_llm.job.retries import Retry, check_statuses
@@ -108,6 +108,64 @@ def test_retries_follow_each_other_and_several_statuses_go_together(rows):
     assert statuses(rows)[3:5] == ["ok", "rejected"]
     assert [said["draw"] for said in manifest(rows)["retries"]] == [1, 2]
     assert asked(rows, lambda: rows.run(stages=[prompt()])) == []
+
+
+def test_rows_that_were_never_asked_do_not_take_the_answer_of_a_retry(rows):
+    frame = pd.DataFrame({"text": [LONG, "b", "c"], "hint": ["h", "h", None]})
+    frame.to_parquet("docs.parquet")
+    rows.run(stages=[prompt()], limit=1)
+    retry(rows, "truncated", settings=["prompt=Only {hint}"])
+    assert asked(rows, lambda: rows.run(stages=[prompt()])) == ["Topic of b", "Topic of c"]
+    assert rows.output()["topic"].tolist() == [answer(text, {}) for text in ("Only h", "Topic of b", "Topic of c")]
+
+
+def test_a_retry_of_failed_rows_that_reads_less_does_not_answer_rows_that_were_never_asked(rows):
+    pd.DataFrame({"text": ["a", "b"], "hint": ["h", "h"]}).to_parquet("docs.parquet")
+    endpoints = {"fake": {**rows.given["endpoints"]["fake"], "max_attempts": 1}}
+    rows.server.change(faults=lambda prompt, _: "http:500" if prompt == "Topic of a" else None)
+    rows.run(stages=[prompt()], endpoints=endpoints, limit=1)
+    retry(rows, "failed", settings=["prompt=Only {hint}"])
+    rows.run(stages=[prompt()], endpoints=endpoints)
+    assert rows.output()["topic"].tolist() == [answer("Only h", {}), answer("Topic of b", {})]
+
+
+def test_a_retry_that_is_rejected_or_skipped_leaves_the_answer_before_it(rows):
+    frame = pd.DataFrame({"text": [LONG, f"{LONG} b"], "hint": ["http:400: z", None]})
+    frame.to_parquet("docs.parquet")
+    rows.run(stages=[prompt()])
+    before = rows.output()
+    retry(rows, "truncated", settings=['prompt="{hint} Topic of {text}"'])
+    assert statuses(rows) == ["truncated"] * 2
+    pd.testing.assert_frame_equal(rows.output(), before)
+
+
+def test_a_retry_that_stopped_says_so_and_another_one_takes_its_place(rows):
+    endpoints = {"fake": rows.given["endpoints"]["fake"], "typo": {"model": "typo", "base_url": rows.server.base_url}}
+    rows.run(stages=[prompt()], endpoints=endpoints)
+    rows.server.change(models=["m"])
+    stopped = retry(rows, "truncated", settings=["endpoint=typo"])
+    assert stopped.exit_code == 3
+    assert "This is retry 1 of topic: `curator-llm retry RUN_DIR --drop` takes" in stopped.message
+    assert retry(rows, "truncated", settings=["generation.max_tokens=100"]).exit_code == 0
+    assert [said["set"] for said in manifest(rows)["retries"]] == [["generation.max_tokens=100"]]
+    assert statuses(rows)[3] == "ok"
+
+
+def test_the_last_retry_can_be_taken_back(rows):
+    rows.run(stages=[prompt(), prompt("again")])
+    before = rows.output()
+    retry(rows, "truncated", stage="topic", settings=["generation.max_tokens=100"])
+    retry(rows, "rejected", stage="again")
+    run_dir = rows.directory / "run"
+    assert drop_retry(run_dir, "topic") == (
+        "Took back retry 1 of topic (truncated asked anew with generation.max_tokens=100). Its replies are kept; the "
+        "next run gives the answers without it."
+    )
+    assert drop_retry(run_dir, None).startswith("Took back retry 1 of again (rejected asked anew).")
+    assert asked(rows, lambda: rows.run(stages=[prompt(), prompt("again")])) == []
+    pd.testing.assert_frame_equal(rows.output(), before)
+    with pytest.raises(ConfigurationError, match="has no retry"):
+        drop_retry(run_dir, None)
 
 
 def test_a_row_that_failed_and_was_answered_by_a_retry_is_not_asked_again(rows):
