@@ -30,6 +30,7 @@ class DaskLLMAccessor(LLMAccessor):
 
     def _sample(self, n: int, columns: Sequence[str]) -> pd.DataFrame:
         """Return rows from partitions all over the frame; only those partitions are computed."""
+        self._check(n, columns)
         wanted = self._frame[[name for name in self._frame.columns if name in columns]]
         chosen = np.unique(np.linspace(0, wanted.npartitions - 1, min(n, wanted.npartitions)).round().astype(int))
         each = -(-n // len(chosen))
@@ -38,7 +39,7 @@ class DaskLLMAccessor(LLMAccessor):
 
     def _run(self, stage: Stage, sample: pd.DataFrame) -> pd.DataFrame:
         """Ask where the whole frame would be asked, so that keys and journal are those of the workers."""
-        answers = stage(dd.from_pandas(sample, npartitions=1, sort=False)).compute()
+        answers = delayed(stage, pure=False)(sample).compute()  # a frame of Dask's would change lists and indexes
         here.flush()
         return cast("pd.DataFrame", answers)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pandas as pd
 
+from curator_llm.errors import ConfigurationError
 from curator_llm.frame.at_once import say
-from curator_llm.frame.preview import compare, preview, rate_line, spread
+from curator_llm.frame.columns import check_columns
+from curator_llm.frame.preview import compare, inputs_of, named_stages, preview, rate_line, spread
 from curator_llm.frame.stages import QueryModel, QueryRewardModel, Stage
 from curator_llm.frame.summary import RunSummary, stage_output, summary_columns
+from curator_llm.spec.checks import check_count
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
@@ -80,13 +83,15 @@ class LLMAccessor:
         Notes
         -----
         Cost: `n` requests, once: the replies are kept and count for the whole run. A row that fails is shown, whatever
-        the stage's `on_error`.
+        the stage's `on_error`. On a Dask frame the rows' partitions are computed first: where another lazy stage made
+        a column that is read, all their rows are asked about by that one. Persist it, or preview the first stage.
         """
+        _check_stages([stage])
         shown = preview(stage, self._sample(n, stage.spec.operation.inputs), self._run)
         say(rate_line(shown, stage.spec.output, self._rows()))
         return shown
 
-    def compare(self, stages: Mapping[str, Stage] | Sequence[Stage], n: int = 10) -> pd.DataFrame:
+    def compare(self, stages: Mapping[str, Stage] | Iterable[Stage], n: int = 10) -> pd.DataFrame:
         """Ask several stages (prompts, models) about the same rows; rows with different replies come first.
 
         Parameters
@@ -102,11 +107,12 @@ class LLMAccessor:
 
         Notes
         -----
-        Cost: `n` requests for each stage, once.
+        Cost: `n` requests for each stage, once; on a Dask frame as for `preview`.
         """
-        several = list(stages.values() if isinstance(stages, Mapping) else stages)
-        inputs = dict.fromkeys(name for stage in several for name in stage.spec.operation.inputs)
-        shown = compare(stages, self._sample(n, list(inputs)), self._run)
+        stages = stages if isinstance(stages, Mapping) else list(stages)
+        _check_stages(stages.values() if isinstance(stages, Mapping) else stages)
+        named = named_stages(stages)
+        shown = compare(named, self._sample(n, inputs_of(named.values())), self._run)
         say(f"compare: {int(shown['changed'].sum()):,} of {len(shown):,} rows changed")
         return shown
 
@@ -122,6 +128,10 @@ class LLMAccessor:
         ------
         MissingColumnError
             When no stage has written such a column.
+
+        Notes
+        -----
+        Cost: none on a pandas frame. A lazy frame is computed, and asks what the journal does not have.
         """
         output = stage_output(list(self._frame.columns), output)
         return self._summary(summary_columns(list(self._frame.columns), output), output)
@@ -130,14 +140,26 @@ class LLMAccessor:
         return len(self._frame)
 
     def _sample(self, n: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return rows from everywhere, with the columns that are read; a stage names those that are not there."""
-        return spread(self._frame[[name for name in self._frame.columns if name in columns]], n)
+        """Return rows from everywhere, with the columns that are read."""
+        self._check(n, columns)
+        return spread(self._frame[list(columns)], n)
+
+    def _check(self, n: int, columns: Sequence[str]) -> None:
+        check_count("n", n)
+        check_columns(pd.DataFrame(columns=list(self._frame.columns)), columns, "", ())
 
     def _run(self, stage: Stage, sample: pd.DataFrame) -> pd.DataFrame:
         return stage(sample)
 
     def _summary(self, columns: list[str], output: str) -> RunSummary:
         return RunSummary.of(self._frame[columns], output)
+
+
+def _check_stages(stages: Iterable[object]) -> None:
+    for stage in stages:
+        if not isinstance(stage, Stage):
+            msg = f"{stage!r} is no stage: give a QueryModel or a QueryRewardModel."
+            raise ConfigurationError(msg)
 
 
 def register() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,8 @@ def preview(stage: Stage, sample: pd.DataFrame, run: Run) -> pd.DataFrame:
     texts = [messages_text(request.body) if isinstance(request, Request) else None for request in requests]
     messages = pd.DataFrame({"messages": texts}, index=sample.index, dtype="string[pyarrow]")
     names = {output: "reply", **{f"{output}__{name}": name for name in ("status", "error", *_DETAILS)}}
-    return pd.concat([messages, answers[list(names)].rename(columns=names)], axis=1)
+    there = [name for name in names if name in answers.columns]
+    return pd.concat([messages, answers[there].rename(columns=names)], axis=1)
 
 
 def rate_line(shown: pd.DataFrame, output: str, rows: int | None) -> str:
@@ -76,34 +77,36 @@ def rate_line(shown: pd.DataFrame, output: str, rows: int | None) -> str:
     of_all = _PER_ROWS if rows is None else rows
     factor = of_all / max(1, len(shown))
     some, everything = counted(len(shown), "row"), counted(of_all, "row")
-    cost = shown["cost_usd"].sum(min_count=1)
+    sums = {name: shown[name].sum(min_count=1) for name in _DETAILS if name in shown.columns}
+    tokens, cost = [sums.get(name, pd.NA) for name in _DETAILS[:2]], sums.get("cost_usd", pd.NA)
     if not pd.isna(cost):
-        said, at_this_rate = dollars(cost), f"{everything} cost {dollars(cost * factor)}"
+        said = f"{dollars(cost)}; at this rate {everything} cost {dollars(cost * factor)}"
+    elif any(pd.isna(count) for count in tokens):
+        said = "how many tokens they took, and what they cost, nobody says"
     else:
-        tokens = [int(shown[name].sum()) for name in _DETAILS[:2]]
-        said = f"{tokens[0]:,} input and {tokens[1]:,} output tokens"
-        at_this_rate = f"{everything} take {tokens[0] * factor:,.0f} and {tokens[1] * factor:,.0f} (no price known)"
-    return f"{output}: preview of {some}: {said}; at this rate {at_this_rate}"
+        used, all_used = (" and ".join(f"{count * by:,.0f}" for count in tokens) for by in (1, factor))
+        said = f"{used} tokens in and out; at this rate {everything} take {all_used} (no price known)"
+    return f"{output}: preview of {some}: {said}"
 
 
-def compare(stages: Mapping[str, Stage] | Sequence[Stage], sample: pd.DataFrame, run: Run) -> pd.DataFrame:
+def compare(named: Mapping[str, Stage], sample: pd.DataFrame, run: Run) -> pd.DataFrame:
     """Ask several stages about the same rows and return their replies side by side, rows that differ first.
+
+    Parameters
+    ----------
+    named : mapping of str to Stage
+        From `named_stages`.
+    sample : pandas.DataFrame, n rows
+    run : callable
 
     Returns
     -------
     pandas.DataFrame, n rows
         ``changed``, the columns the stages read, and for each stage its reply and ``<name>__status``.
-
-    Raises
-    ------
-    ConfigurationError
-        When there are fewer than two stages.
     """
-    named = _named(stages)
-    inputs = list(dict.fromkeys(name for stage in named.values() for name in stage.spec.operation.inputs))
     columns = {}
     for name, stage in named.items():
-        answers, output = run(stage.for_preview(()), sample), stage.spec.output
+        answers, output = run(stage.for_preview(()), sample[list(stage.spec.operation.inputs)]), stage.spec.output
         columns[name], columns[f"{name}__status"] = answers[output], answers[f"{output}__status"]
     changed = pd.Series(data=False, index=range(len(sample)))
     first = next(iter(named))
@@ -113,21 +116,40 @@ def compare(stages: Mapping[str, Stage] | Sequence[Stage], sample: pd.DataFrame,
             changed |= (one != other).fillna(value=False).astype(bool) | (one.isna() != other.isna())
     beside = pd.DataFrame({"changed": changed.to_numpy()}, index=sample.index)
     replies = pd.DataFrame(columns, index=sample.index)
-    return pd.concat([beside, sample[inputs], replies], axis=1).iloc[np.argsort(~changed.to_numpy(), kind="stable")]
+    return pd.concat([beside, sample, replies], axis=1).iloc[np.argsort(~changed.to_numpy(), kind="stable")]
 
 
-def _named(stages: Mapping[str, Stage] | Sequence[Stage]) -> dict[str, Stage]:
-    """Return the stages by name: as given, else their outputs, numbered where two are equal."""
+def named_stages(stages: Mapping[str, Stage] | Iterable[Stage]) -> dict[str, Stage]:
+    """Return stages by name: as given, else their outputs, numbered where two are equal.
+
+    Raises
+    ------
+    ConfigurationError
+        When there are fewer than two, or names that are columns of the comparison already.
+    """
     if isinstance(stages, Mapping):
         named = dict(stages)
     else:
-        outputs = [stage.spec.output for stage in stages]
+        several = list(stages)
+        outputs = [stage.spec.output for stage in several]
         twice = len(set(outputs)) < len(outputs)
-        named = {
-            f"{output} {number}" if twice else output: stage
-            for number, (output, stage) in enumerate(zip(outputs, stages, strict=True), 1)
-        }
+        names = [f"{output} {number}" if twice else output for number, output in enumerate(outputs, 1)]
+        named = dict(zip(names, several, strict=True))
     if len(named) < 2:
         msg = "`stages` holds fewer than two stages: give a list or a dict of those to compare."
         raise ConfigurationError(msg)
+    columns = [
+        "changed",
+        *inputs_of(named.values()),
+        *(f"{name}{suffix}" for name in named for suffix in ("", "__status")),
+    ]
+    for name in columns:
+        if columns.count(name) > 1:
+            msg = f"Two columns of the comparison would be {name!r}: give the stages other names, as a dict."
+            raise ConfigurationError(msg)
     return named
+
+
+def inputs_of(stages: Iterable[Stage]) -> list[str]:
+    """Return the columns that any of some stages reads."""
+    return list(dict.fromkeys(name for stage in stages for name in stage.spec.operation.inputs))

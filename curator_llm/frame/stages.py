@@ -111,7 +111,8 @@ class Stage:
     def for_preview(self, details: Sequence[str]) -> Stage:
         """Return this stage with further `details`, and failed rows shown rather than raised."""
         operation = cast("ChatRequests", self.spec.operation)
-        operation = dataclasses.replace(operation, details=check_details([*operation.details, *details]))
+        free = [name for name in details if f"{self.spec.output}__{name}" not in operation.inputs]
+        operation = dataclasses.replace(operation, details=check_details([*operation.details, *free]))
         return self._changed(operation=operation, on_error="column", fail_on_error=None)
 
     def _changed(self, **values: Any) -> Stage:

@@ -15,6 +15,7 @@ from curator_llm.spec.html import html_table
 from curator_llm.spec.nearest import nearest
 from curator_llm.wire.exchange import STATUSES
 
+#: A stage is known by this column and the one of its errors.
 _STATUS = "__status"
 _SUMS = ("input_tokens", "output_tokens", "cost_usd")
 
@@ -30,7 +31,8 @@ class RunSummary:
     counts : Counts
         Rows by status, failures by code.
     sums : dict of str to float
-        Tokens and US dollars, as far as the stage's `details` have them. Rows that share a reply each count.
+        Tokens and US dollars, as far as the stage's `details` have them and they are known. Rows that share a reply
+        each count.
 
     Examples
     --------
@@ -46,14 +48,16 @@ class RunSummary:
     @classmethod
     def of(cls, frame: pd.DataFrame, output: str) -> Self:
         """Read a frame's columns."""
-        known = [name for name in _SUMS if f"{output}__{name}" in frame.columns]
-        sums = {name: float(frame[f"{output}__{name}"].sum()) for name in known}
-        return cls(output, Counts.of(frame, output), sums)
+        columns = {name: f"{output}__{name}" for name in _SUMS if f"{output}__{name}" in frame.columns}
+        sums = {name: frame[column].sum(min_count=1) for name, column in columns.items()}
+        known = {name: float(total) for name, total in sums.items() if not pd.isna(total)}
+        return cls(output, Counts.of(frame, output), known)
 
     def add(self, other: RunSummary) -> None:
         """Add another part of the same frame."""
         self.counts.add(other.counts)
-        self.sums = {name: total + other.sums.get(name, 0.0) for name, total in self.sums.items()}
+        both = [name for name in _SUMS if name in self.sums or name in other.sums]
+        self.sums = {name: self.sums.get(name, 0.0) + other.sums.get(name, 0.0) for name in both}
 
     def __repr__(self) -> str:
         return summary_line(
@@ -84,7 +88,9 @@ def stage_output(columns: Sequence[object], output: str | None) -> str:
     ConfigurationError
         When there are several and none is named.
     """
-    found = [name.removesuffix(_STATUS) for name in columns if isinstance(name, str) and name.endswith(_STATUS)]
+    names = [name for name in columns if isinstance(name, str)]
+    ended = [name.removesuffix(_STATUS) for name in names if name.endswith(_STATUS) and names.count(name) == 1]
+    found = [name for name in ended if names.count(f"{name}__error") == 1]
     if output is None and len(found) > 1:
         msg = f"The frame has the columns of {len(found)} stages: name one of {', '.join(map(repr, found))}."
         raise ConfigurationError(msg)

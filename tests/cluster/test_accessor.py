@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel
+from curator_llm.errors import ConfigurationError
 from curator_llm.testing import answer_to
 
 
@@ -90,3 +91,31 @@ def test_a_summary_counts_all_partitions(server):
     summary = out.llm.summary("topic")
     assert summary.counts.statuses == {"ok": 40}
     assert summary.sums["cost_usd"] > 0
+
+
+def test_a_preview_reads_chats_and_indexes_as_the_stage_does(server, tmp_path):
+    chats = [[{"role": "user", "content": f"Why {n}?"}] for n in range(4)]
+    pd.DataFrame({"chat": chats}).to_parquet(tmp_path / "chats.parquet")
+    ddf = dd.read_parquet(tmp_path / "chats.parquet")
+    stage = QueryModel(Endpoint("m", base_url=server.base_url), messages="chat", output="said")
+    assert ddf.llm.preview(stage, n=4)["status"].tolist() == ["ok"] * 4
+    double = ddf.map_partitions(lambda df: df.set_index(pd.MultiIndex.from_product([["a"], range(len(df))])))
+    assert double.llm.preview(stage, n=2)["status"].tolist() == ["ok"] * 2
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_sample_has_one_row_or_more(server, n):
+    with pytest.raises(ConfigurationError, match="`n` is "):
+        frame().llm.preview(topic(server), n=n)
+
+
+def test_looking_for_dask_without_importing_it_does_not_lose_the_accessor():
+    program = """
+import importlib.util
+import curator_llm
+importlib.util.find_spec("dask.dataframe")
+import dask.dataframe as dd
+import pandas as pd
+dd.from_pandas(pd.DataFrame({"a": [1]}), npartitions=1).llm
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

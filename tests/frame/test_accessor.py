@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import types
 
 import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, QueryRewardModel
 from curator_llm.errors import ConfigurationError, MissingColumnError
+from curator_llm.services import LLMClient
 from curator_llm.testing import answer_to, faults_named_in_prompt
 
 COLUMNS = ["messages", "reply", "status", "error", "input_tokens", "output_tokens", "cost_usd"]
+
+
+class Echo(LLMClient):
+    """A client of the user's own."""
+
+    def query_model(self, *, messages, model):
+        return [messages[-1]["content"]]
+
+    def query_reward_model(self, *, messages, model):
+        return {}
 
 
 def model(server, **arguments) -> Endpoint:
@@ -147,3 +160,62 @@ def test_what_a_notebook_shows_is_escaped_and_holds_no_key(server, monkeypatch):
     assert "user: &lt;b&gt;{text}&lt;/b&gt;" in shown
     assert "env:A_KEY" in shown
     assert "canary" not in shown
+
+
+def test_a_summary_leaves_out_what_is_not_known(server):
+    out = texts("a").llm.query_model(model(server), prompt="{text}", output="t", details=True)
+    assert "$" not in repr(out.llm.summary())
+
+
+def test_a_column_of_the_users_that_is_named_alike_is_no_stage(server):
+    out = texts("a").assign(order__status="sent").llm.query_model(model(server), prompt="{text}", output="t")
+    assert repr(out.llm.summary()).startswith("t: ok 1")
+    with pytest.raises(MissingColumnError, match="no columns of a stage 'order'"):
+        out.llm.summary("order")
+
+
+def test_a_preview_of_a_client_that_tells_no_usage_says_so(capsys, monkeypatch):
+    house = types.ModuleType("house")
+    house.Echo = Echo
+    monkeypatch.setitem(sys.modules, "house", house)
+    endpoint = Endpoint("m", client="house:Echo", price_usd=(1, 1))
+    texts("a").llm.preview(QueryModel(endpoint, prompt="{text}", output="t"))
+    assert (
+        capsys.readouterr().err.splitlines()[-1].endswith("how many tokens they took, and what they cost, nobody says")
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "twice"), [(("changed", "b"), "changed"), (("text", "b"), "text"), (("a", "a__status"), "a__status")]
+)
+def test_names_that_are_columns_of_a_comparison_already_are_refused_before_anything_is_paid(server, names, twice):
+    stages = {name: QueryModel(model(server), prompt=f"{name} {{text}}") for name in names}
+    with pytest.raises(ConfigurationError, match=f"would be '{twice}'"):
+        texts("a").llm.compare(stages)
+    assert server.ledger.requests == 0
+
+
+def test_a_column_that_one_of_several_stages_misses_is_named_before_anything_is_paid(server):
+    stages = [QueryModel(model(server), prompt=prompt) for prompt in ("{text}", "{txt}")]
+    with pytest.raises(MissingColumnError, match=r"'txt'.* Columns: \['text'\]"):
+        texts("a").llm.compare(stages)
+    assert server.ledger.requests == 0
+
+
+def test_a_stage_that_reads_what_another_one_writes_is_compared_with_it(server):
+    first = QueryModel(model(server), prompt="{text}", output="a")
+    df = first(texts("x", "y"))
+    stages = {"one": first, "two": QueryModel(model(server), prompt="{a}", output="b")}
+    shown = df.llm.compare(stages)
+    assert shown.columns.tolist() == ["changed", "text", "a", "one", "one__status", "two", "two__status"]
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5])
+def test_a_sample_has_one_row_or_more(server, n):
+    with pytest.raises(ConfigurationError, match="`n` is "):
+        texts("a").llm.preview(QueryModel(model(server), prompt="{text}"), n=n)
+
+
+def test_what_is_no_stage_is_refused(server):
+    with pytest.raises(ConfigurationError, match="is no stage"):
+        texts("a").llm.preview("Topic of {text}")
