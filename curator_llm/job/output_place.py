@@ -2,20 +2,23 @@
 
 The output is written beside its path, into ``<output>.partial-<run>-<lease>``, and put in place at the end: at once on
 a file system, file by file on a store. A run replaces only what it wrote itself: the manifest of its run directory says
-what that is.
+which files these are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import os
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from curator_llm.errors import ConfigurationError, CuratorLLMError, RunError
+from curator_llm.job.output_files import Files, files_of
 from curator_llm.job.storage import Location, StorePath, reached
 
 
@@ -31,28 +34,11 @@ class Manifest(Protocol):
         """Replace it."""
 
 
-class OutputPlace(Protocol):
-    """Where the output goes, and who may replace what is there."""
+class OutputPlace(ABC):
+    """Where the output goes, and who may replace what is there.
 
-    output: Any
-    partial: Any
-    moving: Any  # true while a move is begun and not ended
-
-    def check(self) -> None:
-        """Check that the output's path is free, or holds what this run wrote there earlier."""
-
-    def clear(self) -> None:
-        """Remove what earlier executions left; mend an output that one was killed while replacing."""
-
-    def put_in_place(self, whole: Any) -> None:
-        """Move what was written to its place; what this run wrote there earlier goes."""
-
-    def discard(self) -> None:
-        """Remove what is not whole."""
-
-
-def output_place(output: Location, directory: Manifest, lease: int = 0) -> OutputPlace:
-    """Return the place of an output.
+    The manifest has two entries for an output: ``written``, the files this run put there, and ``moving``, those of a
+    move that has begun and not ended.
 
     Parameters
     ----------
@@ -62,53 +48,105 @@ def output_place(output: Location, directory: Manifest, lease: int = 0) -> Outpu
     lease : int, default 0
         What is not whole has its number in its name: a process that was taken for dead may still write there.
     """
-    kind: Any = LocalPlace if isinstance(output, Path) else StorePlace
-    place: OutputPlace = kind(output, directory, lease)
-    return place
 
-
-class LocalPlace:
-    """An output on a local or shared file system: its own by inode, put in place by one rename.
-
-    Parameters
-    ----------
-    output : Path
-    directory : RunDirectory
-    lease : int, default 0
-        See `output_place`.
-    """
-
-    moving = False  # one rename moves all
-
-    def __init__(self, output: Path, directory: Manifest, lease: int = 0) -> None:
+    def __init__(self, output: Any, directory: Manifest, lease: int = 0) -> None:
         self.output = output
         self._directory = directory
         self._lease = lease
 
+    @property
+    @abstractmethod
+    def partial(self) -> Any:
+        """Where the output is written until it is whole."""
+
+    @property
+    @abstractmethod
+    def moving(self) -> bool:
+        """Whether readers may see a part of the output: a move is begun and not ended."""
+
     def check(self) -> None:
-        """Check that the output's path is free, or holds what this run wrote there earlier.
+        """Check that nothing is there, or only what this run wrote there earlier.
 
         Raises
         ------
         ConfigurationError
-            When it holds anything else, or is a directory around the run's own.
+            When there is anything else, or a file was changed since.
+        RunError
+            When the store is not reached.
         """
-        output, run_dir = self.output, self._directory.path
-        if output == run_dir or output in run_dir.parents:
-            msg = f"The output {output} is the run directory or holds it, and would replace it: name another path."
-            raise ConfigurationError(msg)
-        if output.exists() and self._directory.manifest().get("written", {}).get(str(output)) != _inode(output):
-            raise not_ours(output, run_dir)
+        there = files_of(self.output)
+        own = self._own(there)
+        for name in there:
+            if name not in own:
+                raise self._not_ours(name)
 
+    @abstractmethod
     def clear(self) -> None:
-        """Remove what earlier executions left; bring back an output that one was killed while replacing."""
-        before = self._beside("replaced")
-        if before.exists() and not self.output.exists():  # killed between the two renames
-            self._record(_inode(before))
-            before.rename(self.output)
-        _remove(before)
-        for partial in self.output.parent.glob(f"{glob.escape(self._beside('partial').name)}-*"):
-            shutil.rmtree(partial, ignore_errors=True)
+        """Remove what earlier executions left; mend an output that one was killed while replacing."""
+
+    @abstractmethod
+    def put_in_place(self, whole: Any) -> None:
+        """Move what was written to its place; what this run wrote there earlier goes.
+
+        Parameters
+        ----------
+        whole : Path or StorePath
+            File or directory, on the file system or store of the output.
+
+        Raises
+        ------
+        ConfigurationError
+            When something else is there by now.
+        RunError
+            When the store fails.
+        """
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what is not whole."""
+
+    def _own(self, there: Files) -> Files:
+        """Return the files of the output that this run put there."""
+        written, moving = self._known("written"), self._known("moving").get("files", {})
+        return {
+            name: file
+            for name, file in there.items()
+            if file == written.get(name) or self._arrived(file, moving.get(name))
+        }
+
+    @abstractmethod
+    def _arrived(self, file: dict[str, Any] | None, moved: dict[str, Any] | None) -> bool:
+        """Say whether a file is one that was moved here."""
+
+    def _not_ours(self, name: str = "") -> ConfigurationError:
+        what = f"{self.output} holds {name}" if name else f"{self.output} exists"
+        msg = (
+            f"The output {what}, and the run in {self._directory.path} did not write it, or it was changed since: "
+            "move it away, or name another output. Nothing was changed."
+        )
+        return ConfigurationError(msg)
+
+    def _known(self, what: str) -> dict[str, Any]:
+        known = self._directory.manifest().get(what, {}).get(str(self.output))
+        return known if isinstance(known, dict) else {}  # earlier versions kept a number
+
+    def _record(self, **known: Any) -> None:
+        manifest = self._directory.manifest()
+        for what, value in known.items():
+            others = {url: said for url, said in manifest.get(what, {}).items() if url != str(self.output)}
+            manifest[what] = others if value is None else {**others, str(self.output): value}
+        self._directory.write_manifest(manifest)
+
+
+def output_place(output: Location, directory: Manifest, lease: int = 0) -> OutputPlace:
+    """Return the place of an output; the parameters are those of `OutputPlace`."""
+    return LocalPlace(output, directory, lease) if isinstance(output, Path) else StorePlace(output, directory, lease)
+
+
+class LocalPlace(OutputPlace):
+    """An output on a local or shared file system, put in place by one rename."""
+
+    moving = False  # one rename moves all
 
     @property
     def partial(self) -> Path:
@@ -116,21 +154,48 @@ class LocalPlace:
         partial = self._beside("partial")
         return partial.with_name(f"{partial.name}-{self._lease}")
 
+    def check(self) -> None:
+        """Check that the output's path is free, or holds only what this run wrote there earlier.
+
+        Raises
+        ------
+        ConfigurationError
+            When it holds anything else, a file was changed since, or it is a directory around the run's own.
+        """
+        output, run_dir = self.output, self._directory.path
+        if output == run_dir or output in run_dir.parents:
+            msg = f"The output {output} is the run directory or holds it, and would replace it: name another path."
+            raise ConfigurationError(msg)
+        super().check()
+        if os.path.lexists(output) and not (self._known("written") or self._known("moving")):
+            raise self._not_ours()  # an empty directory of somebody else
+
+    def clear(self) -> None:
+        """Remove what earlier executions left; bring back an output that one was killed while replacing."""
+        before = self._beside("replaced")
+        if before.exists() and not self.output.exists():  # killed between the two renames
+            before.rename(self.output)
+        _remove(before)
+        if self._known("moving"):
+            self._record(written=self._own(files_of(self.output)), moving=None)
+        for partial in self.output.parent.glob(f"{glob.escape(self._beside('partial').name)}-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
     def put_in_place(self, whole: Path) -> None:
         """Move what was written to its place, at once; what this run wrote there earlier goes.
 
-        Parameters
-        ----------
-        whole : Path
-            File or directory, on the file system of the output.
+        Raises
+        ------
+        ConfigurationError
+            When something else is there by now.
         """
         self.check()  # it may have come up while the job ran
-        before = self._beside("replaced")
-        inode = _inode(whole)
+        before, new = self._beside("replaced"), files_of(whole)
+        self._record(moving={"files": new})
         if self.output.exists():
             self.output.rename(before)
-        self._record(inode)
         whole.rename(self.output)
+        self._record(written=new, moving=None)
         _remove(before)
 
     def discard(self) -> None:
@@ -138,21 +203,16 @@ class LocalPlace:
         with contextlib.suppress(OSError):
             _remove(self.partial)
 
+    def _arrived(self, file: dict[str, Any] | None, moved: dict[str, Any] | None) -> bool:
+        return file == moved  # a rename changes nothing of a file
+
     def _beside(self, what: str) -> Path:
-        return self.output.with_name(f"{self.output.name}.{what}-{self._directory.manifest()['run']}")
-
-    def _record(self, inode: int) -> None:
-        manifest = self._directory.manifest()
-        manifest["written"] = {**manifest.get("written", {}), str(self.output): inode}
-        self._directory.write_manifest(manifest)
+        output: Path = self.output
+        return output.with_name(f"{self.output.name}.{what}-{self._directory.manifest()['run']}")
 
 
-#: What stores call the checksum of a file, or else the time when it was written.
-_CHECKSUMS = ("ETag", "etag", "md5Hash", "crc32c", "blob_id", "mtime", "created")
-
-
-class StorePlace:
-    """An output on a store: its own by the names, sizes and checksums of its files.
+class StorePlace(OutputPlace):
+    """An output on a store.
 
     Stores do not rename directories, so files are moved one by one, while readers see a part of the output; the mark of
     success in the run directory comes after. In this order:
@@ -163,45 +223,19 @@ class StorePlace:
     4. the manifest says that these are the run's.
 
     A run that was killed after the first step ends the move when it starts again.
-
-    Parameters
-    ----------
-    output : StorePath
-    directory : RunDirectory
-    lease : int, default 0
-        See `output_place`.
     """
-
-    def __init__(self, output: StorePath, directory: Manifest, lease: int = 0) -> None:
-        self.output = output
-        self._directory = directory
-        self._lease = lease
 
     @property
     def partial(self) -> StorePath:
         """Where the output is written until it is whole."""
         run = re.sub(r"[^\w.-]", "_", self._directory.manifest()["run"])  # stores take other characters for wildcards
-        return self.output.with_name(f"{self.output.name}.partial-{run}-{self._lease}")
+        output: StorePath = self.output
+        return output.with_name(f"{output.name}.partial-{run}-{self._lease}")
 
     @property
     def moving(self) -> bool:
         """Whether a move is begun and not ended."""
         return bool(self._known("moving"))
-
-    def check(self) -> None:
-        """Check that nothing is there, or only what this run wrote there earlier.
-
-        Raises
-        ------
-        ConfigurationError
-            When there is anything else.
-        RunError
-            When the store is not reached.
-        """
-        written, moving = self._known("written"), self._known("moving").get("files", {})
-        for name, file in _listing(self.output).items():
-            if file != written.get(name) and not _arrived(file, moving.get(name)):
-                raise not_ours(self.output, self._directory.path)
 
     def clear(self) -> None:
         """Remove what earlier executions left; end a move during which one was killed."""
@@ -214,11 +248,6 @@ class StorePlace:
     def put_in_place(self, whole: StorePath) -> None:
         """Move what was written to its place, file by file; what this run wrote there earlier goes.
 
-        Parameters
-        ----------
-        whole : StorePath
-            File or directory, on the store of the output.
-
         Raises
         ------
         ConfigurationError
@@ -227,7 +256,7 @@ class StorePlace:
             When the store fails; what was not moved is kept, and moved at the next start.
         """
         self.check()  # it may have come up while the job ran
-        self._record(moving={"from": str(whole), "files": _listing(whole)})
+        self._record(moving={"from": str(whole), "files": files_of(whole)})
         try:
             self._move()
         except RunError as error:
@@ -241,41 +270,22 @@ class StorePlace:
         with contextlib.suppress(CuratorLLMError):
             self.partial.remove()
 
+    def _arrived(self, file: dict[str, Any] | None, moved: dict[str, Any] | None) -> bool:
+        """Say whether a file was moved here: its checksum may have changed on the way, its size has not."""
+        return file is not None and moved is not None and file["size"] == moved["size"]
+
     def _move(self) -> None:
         """Do what is left of a move; may be killed anywhere and done again."""
         moving = self._known("moving")
         new, source = moving["files"], StorePath(moving["from"], self.output.options)
-        there, waiting = _listing(self.output), _listing(source)
-        if all(name in waiting or _arrived(there.get(name), file) for name, file in new.items()):
+        there, waiting = files_of(self.output), files_of(source)
+        if all(name in waiting or self._arrived(there.get(name), file) for name, file in new.items()):
             before = self._known("written")
             replaced = [name for name, file in there.items() if file == before.get(name) and name not in new]
             _remove_files(self.output, [*replaced, *(name for name in waiting if name in there)])
             _move_files(source, self.output, [name for name in new if name in waiting])
-            there = _listing(self.output)
+            there = files_of(self.output)
         self._record(written=there, moving=None)
-
-    def _known(self, what: str) -> dict[str, Any]:
-        return dict(self._directory.manifest().get(what, {}).get(str(self.output), {}))
-
-    def _record(self, **known: Any) -> None:
-        manifest = self._directory.manifest()
-        for what, value in known.items():
-            others = {url: said for url, said in manifest.get(what, {}).items() if url != str(self.output)}
-            manifest[what] = others if value is None else {**others, str(self.output): value}
-        self._directory.write_manifest(manifest)
-
-
-def _listing(location: StorePath) -> dict[str, dict[str, Any]]:
-    """Return the files of an output: what tells that they are still the same."""
-    return {
-        name: {"size": info["size"], "checksum": next((str(info[key]) for key in _CHECKSUMS if info.get(key)), None)}
-        for name, info in location.files().items()
-    }
-
-
-def _arrived(file: dict[str, Any] | None, moved: dict[str, Any] | None) -> bool:
-    """Say whether a file is one that was moved here: its checksum may have changed on the way, its size has not."""
-    return file is not None and moved is not None and file["size"] == moved["size"]
 
 
 def _remove_files(location: StorePath, names: Iterable[str]) -> None:
@@ -297,20 +307,6 @@ def _move_files(source: StorePath, target: StorePath, names: list[str]) -> None:
         else:
             for old, new in pairs:
                 fs.mv(old, new)
-
-
-def not_ours(output: object, run_dir: Path) -> ConfigurationError:
-    """Return the error for an output that somebody else wrote."""
-    msg = (
-        f"The output {output} exists, and the run in {run_dir} did not write it: move it away, or name another output. "
-        "Nothing was changed."
-    )
-    return ConfigurationError(msg)
-
-
-def _inode(path: Path) -> int:
-    """Return what a file or directory keeps when it is renamed."""
-    return path.stat().st_ino
 
 
 def _remove(path: Path) -> None:

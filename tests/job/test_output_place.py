@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -35,6 +39,35 @@ def write_output(place: LocalPlace, text: str) -> None:
     place.put_in_place(place.partial)
 
 
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Killer:
+    """Ends the process before its n-th change of a file system, a store or the manifest."""
+
+    def __init__(self, monkeypatch, directory) -> None:
+        self.left: int | None = None
+        for target, name in [
+            (MemoryFileSystem, "rm"),
+            (MemoryFileSystem, "rm_file"),
+            (MemoryFileSystem, "cp_file"),
+            (Path, "rename"),
+            (type(directory), "write_manifest"),
+        ]:
+            monkeypatch.setattr(target, name, self._before(getattr(target, name)))
+
+    def _before(self, change):
+        def changed(*args, **kwargs):
+            if self.left is not None:
+                if self.left == 0:
+                    raise KilledError
+                self.left -= 1
+            return change(*args, **kwargs)
+
+        return changed
+
+
 def test_a_run_replaces_its_own_output(tmp_path, directory):
     place = LocalPlace(tmp_path / "deep" / "out", directory)
     begin(place, directory)
@@ -57,8 +90,81 @@ def test_an_output_put_where_the_own_one_was_is_not_the_own_one(tmp_path, place,
     write_output(place, "own")
     place.output.rename(tmp_path / "moved away")
     place.output.mkdir()
+    (place.output / "part").write_text("not")
+    with pytest.raises(ConfigurationError, match=r"holds part, and the run in .* did not write it, or it was changed"):
+        place.check()
+
+
+def test_a_file_put_where_the_own_one_was_is_not_the_own_one(place, directory):
+    begin(place, directory)
+    place.partial.write_text("own")
+    place.put_in_place(place.partial)
+    place.check()
+    before = place.output.stat()
+    place.output.write_text("precious")
+    os.utime(place.output, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert place.output.stat().st_ino == before.st_ino
     with pytest.raises(ConfigurationError, match="did not write it"):
         place.check()
+
+
+@pytest.mark.parametrize("name", ["NOTES.md", "deep/NOTES.md", "link"])
+def test_what_people_add_to_an_output_is_not_removed(tmp_path, place, directory, name):
+    begin(place, directory)
+    write_output(place, "own")
+    added = place.output / name
+    added.parent.mkdir(exist_ok=True)
+    added.symlink_to(tmp_path) if name == "link" else added.write_text("precious")
+    with pytest.raises(ConfigurationError, match=f"holds {name}, and the run"):
+        place.check()
+
+
+def test_a_copy_that_keeps_times_and_what_is_left_of_the_own_output_are_the_own_one(tmp_path, place, directory):
+    begin(place, directory)
+    write_output(place, "own")
+    shutil.copytree(place.output, tmp_path / "copy")
+    shutil.rmtree(place.output)
+    (tmp_path / "copy").rename(place.output)
+    place.check()
+    (place.output / "part").unlink()
+    place.check()
+
+
+def test_an_output_that_an_earlier_version_knew_by_a_number_is_refused(place, directory):
+    begin(place, directory)
+    place.output.mkdir()
+    number = place.output.stat().st_ino
+    directory.write_manifest({**directory.manifest(), "written": {str(place.output): number}})
+    with pytest.raises(ConfigurationError, match="did not write it"):
+        place.check()
+
+
+def test_a_link_to_nowhere_at_the_output_is_refused_at_the_start(tmp_path, place):
+    place.output.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match="did not write it"):
+        place.check()
+
+
+@pytest.mark.parametrize("kill_at", range(5))
+def test_a_rename_that_was_killed_anywhere_leaves_one_of_the_two_outputs_as_the_own_one(
+    place, directory, monkeypatch, kill_at
+):
+    begin(place, directory)
+    write_output(place, "first")
+    killer = Killer(monkeypatch, directory)
+    killer.left = kill_at
+    try:
+        write_output(place, "second")
+        ended = True
+    except KilledError:
+        ended = False
+    killer.left = None
+    place.check()
+    begin(place, directory)
+    assert (place.output / "part").read_text() == ("first" if kill_at < 3 else "second")
+    assert [path.name for path in place.output.parent.iterdir() if path.name.startswith("out")] == ["out"]
+    place.check()
+    assert ended == (kill_at > 3)  # the kills reach from the first change to the last
 
 
 def test_an_output_that_comes_up_during_the_run_is_not_replaced(place, directory):
@@ -174,34 +280,6 @@ def test_a_store_that_takes_no_files_says_so_before_anything_is_written(stored, 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
     with pytest.raises(RunError, match="cannot be reached \\(Access Denied\\)"):
         stored.partial.mkdir(parents=True)
-
-
-class KilledError(Exception):
-    """Stands for the end of the process."""
-
-
-class Killer:
-    """Ends the process before its n-th change of the store or of the manifest."""
-
-    def __init__(self, monkeypatch, directory) -> None:
-        self.left: int | None = None
-        for target, name in [
-            (MemoryFileSystem, "rm"),
-            (MemoryFileSystem, "rm_file"),
-            (MemoryFileSystem, "cp_file"),
-            (type(directory), "write_manifest"),
-        ]:
-            monkeypatch.setattr(target, name, self._before(getattr(target, name)))
-
-    def _before(self, change):
-        def changed(*args, **kwargs):
-            if self.left is not None:
-                if self.left == 0:
-                    raise KilledError
-                self.left -= 1
-            return change(*args, **kwargs)
-
-        return changed
 
 
 @pytest.mark.parametrize("kill_at", range(20))
