@@ -143,9 +143,9 @@ class SegmentReader:
 
     def _scan(self, start: int, places: dict[bytes, Place]) -> None:
         scan = Scan(self.path, start)
-        for offset, length, record in scan:
+        for offset, line, record in scan:
             if record.final:
-                places.setdefault(bytes.fromhex(record.key), (offset, length))
+                places.setdefault(bytes.fromhex(record.key), (offset, len(line)))
         self._position = scan.position
         if scan.damaged:
             logger.warning("%s: %d damaged lines are left out; their rows are asked again.", self.path, scan.damaged)

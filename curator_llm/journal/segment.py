@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from curator_llm.errors import JournalError
+from curator_llm.journal.claims import claim
 from curator_llm.journal.index import Place
 from curator_llm.journal.record import decode, encode, intact, seal
 from curator_llm.wire.exchange import Record
@@ -94,8 +95,9 @@ class SegmentWriter:
             self._file = os.open(self.path, flags, 0o600)
         except OSError as error:
             raise journal_error(error, "make", self.path) from None
+        claim(self._file)
         try:
-            self.size_bytes = self._write(seal(_Header(FORMAT, _package_version(), run)))
+            self.size_bytes = self._write(header_line(run))
         except JournalError:
             self.close()
             raise
@@ -166,7 +168,7 @@ class SegmentWriter:
 
 
 class Scan:
-    """Goes through the whole lines of a segment; iterating yields offset, length and record of each good one.
+    """Goes through the whole lines of a segment; iterating yields offset, line and record of each good one.
 
     Parameters
     ----------
@@ -192,7 +194,7 @@ class Scan:
         self.position = start
         self.damaged = 0
 
-    def __iter__(self) -> Iterator[tuple[int, int, Record]]:
+    def __iter__(self) -> Iterator[tuple[int, bytes, Record]]:
         with self.path.open("rb", buffering=_READ_BYTES) as file:
             file.seek(self.position)
             for line in file:
@@ -202,9 +204,14 @@ class Scan:
                 self.position += len(line)
                 record = decode(line)
                 if record is not None:
-                    yield offset, len(line), record
+                    yield offset, line, record
                 elif offset or not _is_header(line):
                     self.damaged += 1
+
+
+def header_line(run: str | None) -> bytes:
+    """Return the first line of a segment."""
+    return seal(_Header(FORMAT, _package_version(), run))
 
 
 def _is_header(line: bytes) -> bool:

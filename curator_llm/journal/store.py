@@ -312,26 +312,42 @@ def _usable(directory: str | Path) -> Path:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        _check_format(path / "FORMAT")
+        _make_format(path / "FORMAT")
+        check_format(path)
     except OSError as error:
         raise journal_error(error, "use the journal", path) from None
     return path
 
 
-def _check_format(path: Path) -> None:
+def _make_format(path: Path) -> None:
     if not path.exists():
         part = path.with_name(f"FORMAT.{uuid.uuid4().hex[:8]}.part")
         part.touch(mode=0o600)
         part.write_text(f"{_FORMAT_WORDS} {FORMAT}\n", encoding="ascii")
         part.replace(path)
-    found = path.read_text(encoding="ascii", errors="replace").strip()
+
+
+def check_format(directory: Path) -> None:
+    """Check that a directory is a journal of a version this package knows.
+
+    Raises
+    ------
+    JournalError
+        When it is not.
+    """
+    path = directory / "FORMAT"
+    try:
+        found = path.read_text(encoding="ascii", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        msg = f"{directory} is no journal: give the directory that holds FORMAT, seg and idx."
+        raise JournalError(msg) from None
     name, _, version = found.rpartition(" ")
     if name != _FORMAT_WORDS or not version.isdecimal():
-        msg = f"{path} says {found[:80]!r}, so {path.parent} is not a journal: give another directory."
+        msg = f"{path} says {found[:80]!r}, so {directory} is not a journal: give another directory."
         raise JournalError(msg)
     if int(version) > FORMAT:
         msg = (
-            f"{path.parent} was written by a later curator-llm (format {version}; this one reads up to {FORMAT}): "
+            f"{directory} was written by a later curator-llm (format {version}; this one reads up to {FORMAT}): "
             "upgrade curator-llm, or give another directory."
         )
         raise JournalError(msg)

@@ -63,7 +63,7 @@ def failing_write(monkeypatch):
 def test_records_are_read_back_in_order_with_their_places(writer):
     places = writer.append([make(1), make(2)]) + writer.append([make(3)])
     read = list(Scan(writer.path))
-    assert [(offset, length) for offset, length, _ in read] == places
+    assert [(offset, len(line)) for offset, line, _ in read] == places
     assert [record for _, _, record in read] == [make(1), make(2), make(3)]
 
 
