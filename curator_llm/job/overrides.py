@@ -12,6 +12,9 @@ from curator_llm.job.stage_kinds import STAGES, output_of
 #: Of two keys that say the same, the one that is set counts.
 _TWINS = {"prompt": "prompt_file", "system": "system_file"}
 _TWINS |= {twin: name for name, twin in _TWINS.items()}
+#: How texts begin that YAML does not take as they stand.
+_MARKED = ('"', "'", "|", ">", "!", "&")
+_NULLS = {"", "~", "null", "Null", "NULL"}
 
 
 def with_settings(given: Any, settings: Sequence[str]) -> Any:
@@ -28,7 +31,7 @@ def with_settings(given: Any, settings: Sequence[str]) -> Any:
     Raises
     ------
     JobFileError
-        When a path leads nowhere, or a value is no YAML.
+        When a path leads nowhere, or a value is no YAML, or YAML would cut a text: at a ``#``, as a comment.
 
     Examples
     --------
@@ -44,8 +47,18 @@ def with_settings(given: Any, settings: Sequence[str]) -> Any:
         if not equals or not all(path.split(".")):
             msg = "give path=value, such as endpoints.gpt.max_concurrent_requests=64."
             raise place.error(msg)
-        _set(changed, path.split("."), parse_yaml(text, place), place)
+        _set(changed, path.split("."), _value(text, place), place)
     return changed
+
+
+def _value(text: str, place: Place) -> Any:
+    value, stripped = parse_yaml(text, place), text.strip()
+    whole = stripped in _NULLS if value is None else value == stripped or not isinstance(value, str)
+    if not whole and not stripped.startswith(_MARKED):
+        # the value is not repeated: it may be a key
+        msg = "YAML would cut it at ` #`, or join its lines: put it in double quotes, with \\n for a line break."
+        raise place.error(msg)
+    return value
 
 
 def _copy(value: Any) -> Any:

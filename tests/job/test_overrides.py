@@ -91,6 +91,18 @@ def test_a_setting_that_leads_nowhere_is_refused_with_its_place(kit, setting, sa
     assert said in refused(kit, setting)
 
 
+@pytest.mark.parametrize("text", ["Tag {text} as #sport or #news", "# hello {text}", "Tag\n{text}"])
+def test_a_text_that_yaml_would_cut_or_join_is_refused(kit, text):
+    message = refused(kit, f"stages.topic.prompt={text}")
+    assert "--set stages.topic.prompt: YAML would cut it at ` #`, or join its lines: put it in double quotes" in message
+
+
+def test_a_text_in_quotes_is_set_as_it_is_and_a_comment_behind_a_number_is_one(kit):
+    quoted = ['stages.topic.prompt="Tag #sport:\\n{text}" # why', "stages.topic.generation.max_tokens=8 # few"]
+    assert load_job(kit.write(), quoted).steps[0].arguments["prompt"] == "Tag #sport:\n{text}"
+    assert load_job(kit.write(), ["stages.topic.system=~"]).steps[0].arguments["system"] is None
+
+
 def test_a_literal_key_is_refused_and_not_repeated(kit):
     message = refused(kit, "endpoints.fake.api_key=sk-canary")
     assert "env:NAME" in message
