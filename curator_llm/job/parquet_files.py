@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any, cast
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyarrow import types
 
+from curator_llm.errors import ConfigurationError
 from curator_llm.job.data import Data
 from curator_llm.job.pieces import rows_per_piece, selected
 from curator_llm.job.storage import Location, StoredFile, reached
@@ -55,11 +58,19 @@ class ParquetPiece:
 
         Raises
         ------
+        ConfigurationError
+            When a file is damaged, or holds a value that the type of the first file does not.
         RunError
             When a store does not give them.
         """
-        with reached(self.where, local=isinstance(self.where, Path)):
-            tables = [group.to_table(schema=self.schema, columns=list(self.columns)) for group in self.row_groups]
+        tables = []
+        for group in self.row_groups:
+            with reached(self.where, local=isinstance(self.where, Path)):
+                try:
+                    tables.append(group.to_table(schema=self.schema, columns=list(self.columns)))
+                except pa.ArrowException as error:
+                    msg = f"{group.path} cannot be read with the types of the first file: {str(error).splitlines()[0]}"
+                    raise ConfigurationError(msg) from None
         return _to_pandas(pa.concat_tables(tables).slice(self.start, self.rows))
 
 
@@ -81,14 +92,18 @@ class ParquetInput:
 
     @classmethod
     def open(cls, files: tuple[StoredFile, ...], base: str, data: Data) -> ParquetInput:
-        """Look at the schema of the first file; directories named ``key=value`` below `base` become columns.
+        """Look at the schemas of all files; directories named ``key=value`` below `base` become columns.
 
         Raises
         ------
         JobFileError
-            When the files cannot be read, or a column is not there.
+            When the files cannot be read, a column is not there, or a file has other ones than the first.
         RunError
             When a store does not give them.
+
+        Notes
+        -----
+        Cost: reads the metadata of all files, once.
         """
         with reached(data.path, local=isinstance(data.path, Path)):
             try:
@@ -102,7 +117,9 @@ class ParquetInput:
             except (pa.ArrowException, OSError) as error:
                 msg = f"{data.path} cannot be read as Parquet: {str(error).splitlines()[0]}"
                 raise data.place.error(msg) from None
-        return cls(dataset, selected(list(dataset.schema.names), data.columns, data.place), data.path)
+            columns = selected(list(dataset.schema.names), data.columns, data.place)
+            _check_files(dataset, columns, files[0].fs, data)
+        return cls(dataset, columns, data.path)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -150,6 +167,47 @@ class ParquetInput:
             )
         )
         return [group for group in groups if group[1] > stop]
+
+
+def _check_files(dataset: Any, columns: list[str], fs: Any, data: Data) -> None:
+    """Refuse files that lack a column, have another one where all are read, or have one of another kind."""
+    with suppress(pa.ArrowException, OSError):  # one that cannot be read is named below
+        dataset.count_rows()  # reads the metadata of many files at once
+    first: pa.Schema | None = None
+    for fragment in dataset.get_fragments():
+        file = StoredFile(fs, fragment.path)
+        try:
+            found = fragment.physical_schema
+        except (pa.ArrowException, OSError) as error:
+            msg = f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}"
+            raise data.place.error(msg) from None
+        first = found if first is None else first
+        names = [name for name in columns if name in first.names]  # others come from the names of directories
+        said = [f"lacks {name!r}" for name in names if name not in found.names]
+        said += [f"has {name!r}" for name in found.names if name not in first.names and data.columns is None]
+        if said:
+            msg = f"{file} {' and '.join(said)}, unlike the first file: list `columns` that all files have."
+            raise data.place.error(msg)
+        for name in names:
+            one, other = dataset.schema.field(name).type, found.field(name).type
+            if not types.is_null(other) and _kind(one) != _kind(other):
+                msg = f"{file} has {name!r} as {other}, the first file as {one}: write all with one type."
+                raise data.place.error(msg)
+
+
+def _kind(kind: Any) -> Any:
+    """Return what is the same of types that hold each other's values, or fail to; Arrow would turn text into others."""
+    if types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_list(kind) or types.is_large_list(kind):
+        return ["list", _kind(kind.value_type)]
+    if types.is_struct(kind):
+        return {field.name: _kind(field.type) for field in kind}
+    return str(kind.id if types.is_timestamp(kind) else kind)
 
 
 def _to_pandas(table: Any) -> pd.DataFrame:

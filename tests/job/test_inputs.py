@@ -87,6 +87,41 @@ def test_an_input_that_cannot_be_read_is_refused(tmp_path, name, said):
         open_input(data(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("later", "columns", "said"),
+    [
+        ({"id": [2]}, None, "b.parquet lacks 'text', unlike the first file: list `columns` that all files have"),
+        ({"id": [2], "text": ["y"], "more": [1]}, None, "b.parquet has 'more', unlike the first file"),
+        ({"id": ["007"], "text": ["y"]}, ("id",), "b.parquet has 'id' as string, the first file as int64"),
+        (None, None, "b.parquet cannot be read as Parquet"),
+    ],
+)
+def test_a_parquet_file_with_other_columns_than_the_first_is_refused_with_its_name(tmp_path, later, columns, said):
+    pq.write_table(pa.table({"id": [1], "text": ["x"]}), tmp_path / "a.parquet")
+    if later is None:
+        (tmp_path / "b.parquet").write_text("PAR1 and no more")
+    else:
+        pq.write_table(pa.table(later), tmp_path / "b.parquet")
+    with pytest.raises(JobFileError, match=said):
+        open_input(data(tmp_path, columns=columns))
+
+
+def test_parquet_files_may_differ_in_columns_that_are_not_read_and_in_types_that_hold_the_same(tmp_path):
+    pq.write_table(pa.table({"id": [1], "text": ["x"], "one": [1]}), tmp_path / "a.parquet")
+    later = {"more": [0], "id": [2.0], "text": pa.array(["y"], pa.large_string())}
+    pq.write_table(pa.table(later), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"id": [3], "text": [None]}), tmp_path / "c.parquet")
+    frame = read_all(open_input(data(tmp_path, columns=("text", "id"))))
+    assert frame.astype(object).where(frame.notna(), None).to_numpy().tolist() == [["x", 1], ["y", 2], [None, 3]]
+
+
+def test_a_parquet_value_that_the_first_file_s_type_does_not_hold_is_an_error_with_its_file(tmp_path):
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"n": [1.5]}), tmp_path / "b.parquet")
+    with pytest.raises(ConfigurationError, match=r"b\.parquet cannot be read with the types of the first file"):
+        read_all(open_input(data(tmp_path)))
+
+
 def test_lines_are_read_once_each_however_pieces_cut_the_file(tmp_path, monkeypatch):
     rows = [{"n": n, "text": "ä" * (n % 7)} for n in range(60)]
     path = tmp_path / "a.jsonl"
