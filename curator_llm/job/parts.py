@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from curator_llm.errors import RunError
@@ -17,26 +18,33 @@ def write_part(directory: Location, name: str, content: bytes) -> None:
     Raises
     ------
     RunError
-        When a store does not take it.
+        When it cannot be written: no room, no right, a store that does not take it.
     """
     if not isinstance(directory, Path):
         (directory / name).write_bytes(content)  # one request; an object is there whole or not at all
         return
     new = directory / f"{name}.{os.urandom(4).hex()}.new"
-    try:
-        with new.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(directory / name)
-    finally:
-        new.unlink(missing_ok=True)
+    with _written(directory / name):
+        try:
+            with new.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(directory / name)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def join_lines(directory: Location, file: Location) -> None:
-    """Write all parts of a directory into one file, in their order."""
+    """Write all parts of a directory into one file, in their order.
+
+    Raises
+    ------
+    RunError
+        When it cannot be written.
+    """
     parts = [name for name in _names(directory) if name.startswith("part-") and name.endswith(".jsonl")]
-    with file.open("wb") as whole:
+    with _written(file), file.open("wb") as whole:
         for name in sorted(parts, key=_number):
             with (directory / name).open("rb") as lines:
                 shutil.copyfileobj(lines, whole)
@@ -66,6 +74,16 @@ def remove_strays(directory: Location, parts: Iterable[int]) -> None:
             "an output that is the same place for all workers and this process."
         )
         raise RunError(msg)
+
+
+@contextmanager
+def _written(file: Location) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        msg = f"{file} cannot be written ({reason}). All replies are kept in the journal: mend it and run again."
+        raise RunError(msg) from None
 
 
 def _names(directory: Location) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import errno
 import json
 
 import pandas as pd
@@ -12,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curator_llm.errors import RunError
+from curator_llm.job import parts as parts_module
 from curator_llm.job.data import Data
 from curator_llm.job.inputs import open_input
 from curator_llm.job.outputs import make_output
-from curator_llm.job.parts import join_lines, remove_strays
+from curator_llm.job.parts import join_lines, remove_strays, write_part
 from curator_llm.job.places import Place
 
 PLACE = Place("job.yaml", "output")
@@ -103,6 +105,16 @@ def test_parts_are_joined_in_the_order_of_the_rows_and_strays_are_removed(tmp_pa
     remove_strays(parts, [0, 2, 100_000])
     join_lines(parts, tmp_path / "whole")
     assert (tmp_path / "whole").read_text() == "0\n2\n100000\n"
+
+
+def test_a_part_for_which_there_is_no_room_stops_the_run_with_its_name(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(parts_module.os, "fsync", full)
+    with pytest.raises(RunError, match=r"part-00000\.parquet cannot be written \(No space left on device\)\. All repl"):
+        write_part(tmp_path, "part-00000.parquet", b"x")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_part_that_its_worker_wrote_somewhere_else_is_missed(parts):
