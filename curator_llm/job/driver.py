@@ -67,7 +67,7 @@ class Driver:
         tally : Tally
             Told what pieces report.
         partial : Path or StorePath
-            Where the pieces are written.
+            Where the pieces are written; made.
         run : str
             Who pays.
         journal : Path
@@ -80,7 +80,6 @@ class Driver:
             When more rows of a stage fail than it allows.
         """
         job = checked.job
-        partial.mkdir(parents=True)
         with contextlib.ExitStack() as stack:
             endpoints = {name: self._started(job, name, endpoint, stack) for name, endpoint in job.endpoints.items()}
             steps = _of_run(build_steps(job, endpoints, retries), run, journal)

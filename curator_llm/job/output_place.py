@@ -80,6 +80,26 @@ class OutputPlace(ABC):
             if name not in own:
                 raise self._not_ours(name)
 
+    def begin(self) -> None:
+        """Clear what earlier executions left, and make the directory `partial`.
+
+        Raises
+        ------
+        ConfigurationError
+            When nothing can be written there.
+        RunError
+            When the store fails.
+        """
+        try:
+            self.clear()
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            msg = (
+                f"The output {self.output} cannot be written ({error.strerror or error}): name another, or change "
+                "permissions."
+            )
+            raise ConfigurationError(msg) from None
+
     @abstractmethod
     def clear(self) -> None:
         """Remove what earlier executions left; mend an output that one was killed while replacing."""

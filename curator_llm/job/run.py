@@ -99,12 +99,12 @@ def _run(
     place.check()
     about = {"job_file": job.file, "overrides": list(job.overrides), "limit": job.limit, "lease": lease.number}
     run = directory.begin(job.text, retries=retries, **about)
-    place.clear()
     before = marks(directory.journal)
     tally = Tally(checked.stages)
     started = time.monotonic()
 
     def execute() -> None:
+        place.begin()
         whole = driver.answer(checked, retries, tally, place.partial, run=run, journal=directory.journal)
         interrupts.disarm()  # between two renames there is no output
         lease.check()

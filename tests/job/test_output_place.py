@@ -167,6 +167,16 @@ def test_a_rename_that_was_killed_anywhere_leaves_one_of_the_two_outputs_as_the_
     assert ended == (kill_at > 3)  # the kills reach from the first change to the last
 
 
+@pytest.mark.parametrize("where", ["file/out", "file/deep/out"])
+def test_an_output_that_cannot_be_written_is_named(tmp_path, directory, where):
+    (tmp_path / "file").touch()
+    place = LocalPlace(tmp_path / where, directory)
+    place.check()
+    directory.begin("job")
+    with pytest.raises(ConfigurationError, match=rf"{where} cannot be written \(Not a directory\): name another"):
+        place.begin()
+
+
 def test_an_output_that_comes_up_during_the_run_is_not_replaced(place, directory):
     begin(place, directory)
     place.partial.mkdir()
