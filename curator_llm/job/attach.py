@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from curator_llm import runtime
 from curator_llm.errors import RunError
+from curator_llm.job.interrupts import SIGNALS
 from curator_llm.job.job_file import ClusterSpec
 
 _CONNECT_S = 30.0
@@ -90,7 +91,7 @@ def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
 
 @contextlib.contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Let the processes that are started here never hear Ctrl-C and SIGTERM.
+    """Let the processes that are started here never hear Ctrl-C, SIGTERM and SIGHUP.
 
     A terminal sends them to all processes of a run, a batch system too; workers have replies to keep, so the run alone
     takes them. Threads and processes inherit what is blocked, from their first moment on.
@@ -99,7 +100,7 @@ def _deaf_children() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # the first process that Python starts would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and requests from elsewhere, as one interruption that comes at most once and where it may."""
+"""Ctrl-C, SIGTERM, SIGHUP and requests from elsewhere, as one interruption that comes at most once and where it may."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from types import FrameType
 from typing import Any, Self
 
 _WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Stopped by SIGTERM"}
+if hasattr(signal, "SIGHUP"):  # the terminal is gone; not heard under nohup
+    _WORDS[signal.SIGHUP] = "Stopped by SIGHUP"
+#: What a run takes for a request to stop.
+SIGNALS = frozenset(_WORDS)
 _AGAIN = b"Already stopping: replies in flight are awaited, so that they are not lost.\n"
 
 

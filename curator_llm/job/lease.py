@@ -1,8 +1,9 @@
 """The lease on a run directory: one driver works there, whatever host it is on, and a dead one is followed by another.
 
 A holder beats: it rewrites its file every few seconds. Who comes later takes the next number when the holder has ended,
-when its process is gone (known at once on the same machine), or when its beat stood still for `STALE_S` on the
-newcomer's own clock: clocks of hosts differ. A holder that sees a higher number has lost: it stops, and writes nothing
+when its process is surely gone (known at once on the same machine), or when its beat stood still on the newcomer's own
+clock (clocks of hosts differ): for `STALE_S`, or for `MISSED_S` where the machine's lock is free, but who held it may
+live in a container with locks of its own. A holder that sees a higher number has lost: it stops, and writes nothing
 any more.
 """
 
@@ -24,6 +25,8 @@ BEAT_S = 5.0
 LOOK_S = 1.0
 #: A holder whose beat stands still for so long is taken for dead.
 STALE_S = 45.0
+#: Where the machine's lock is free, one missed beat tells.
+MISSED_S = BEAT_S + 2 * LOOK_S
 #: How long a process may hold the machine's lock without a lease: it starts, or ends.
 _BETWEEN_S = 2.0
 
@@ -52,9 +55,11 @@ class Watch:
         self._machine = machine
         self._since = now
         self._first: Look | None = None
+        #: How long the beat may stand still.
+        self.stale_s = STALE_S
 
     def judge(
-        self, look: Look | None, lock: Literal["own", "taken", "unknown"], now: float
+        self, look: Look | None, lock: Literal["own", "taken", "unknown"], now: float, *, is_gone: bool = False
     ) -> Literal["free", "held", "watch"]:
         """Say whether the lease is free, held by a process that lives, or still to be watched."""
         holder = look.holder if look else None
@@ -63,13 +68,14 @@ class Watch:
         if lock == "taken":
             known = is_here and not is_open
             return "held" if known or now - self._since >= _BETWEEN_S else "watch"
-        if is_open or (is_here and lock == "own"):
+        if is_open or (is_gone and lock == "own"):
             return "free"
+        self.stale_s = MISSED_S if is_here and lock == "own" else STALE_S
         if self._first is None:
             self._first, self._since = look, now
         if look != self._first:
             return "held"
-        return "free" if now - self._since >= STALE_S else "watch"
+        return "free" if now - self._since >= self.stale_s else "watch"
 
 
 class Lease:
@@ -164,8 +170,8 @@ class Lease:
             look = self._files.look()
             other = (look and look.holder) or "another process"
             self.lost = (
-                f"The run was taken over by {other}, as this process gave no sign of life for {STALE_S:g} s: it goes "
-                "on there. Nothing was written here."
+                f"The run was taken over by {other}, to whom this process gave no sign of life: it goes on there. "
+                "Nothing was written here."
             )
             self.on_lost(self.lost)
         return self.lost is not None
@@ -211,18 +217,23 @@ def take_lease(
     try:
         while True:
             look = files.look()
-            verdict = watch.judge(look, lock.state, clock())
+            holder = look.holder if look else None
+            verdict = watch.judge(look, lock.state, clock(), is_gone=holder is not None and holder.is_gone)
             if verdict == "free":
                 number = (look.number if look else 0) + 1
                 if files.create(number):
                     return Lease(files, number, lock, clock=clock)
                 continue
-            holder = look.holder if look else None
-            line = _line(directory, holder, verdict, wait=wait)
             if verdict == "held":
+                line = _held_line(directory, holder, lock, wait=wait)
                 if not wait:
                     raise ConfigurationError(line)
                 watch = Watch(this_machine(), clock())
+            else:
+                line = (
+                    f"The run in {directory} is held by {holder or 'another process'}: taken over if it gives no sign "
+                    f"of life for {watch.stale_s:g} s."
+                )
             if line not in said and (verdict == "held" or lock.state != "taken"):
                 said.add(line)
                 say(line)
@@ -235,9 +246,13 @@ def take_lease(
         raise
 
 
-def _line(directory: Path, holder: Holder | None, verdict: str, *, wait: bool) -> str:
-    who = str(holder) if holder and not holder.released else "another process of this machine"
-    if verdict == "watch":
-        return f"The run in {directory} is held by {who}: taken over if it gives no sign of life for {STALE_S:g} s."
+def _held_line(directory: Path, holder: Holder | None, lock: MachineLock, *, wait: bool) -> str:
     way = "waiting for its end" if wait else f"wait for it with --wait, or end it with `curator-llm stop {directory}`"
-    return f"Another process is at work in {directory}: {who}; {way}."
+    if holder is None or holder.released:
+        return f"Another process is at work in {directory}: process {lock.owner or '?'} of this machine; {way}."
+    if lock.state == "taken" and lock.owner not in {"", str(holder.pid)}:
+        return (
+            f"Another process is about to work in {directory}: process {lock.owner} of this machine, which watches "
+            f"whether {holder} is dead; {'waiting for its end' if wait else 'wait for it with --wait'}."
+        )
+    return f"Another process is at work in {directory}: {holder}; {way}."

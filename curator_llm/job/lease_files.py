@@ -38,6 +38,8 @@ class Holder:
         Tells machines, and the boots of one, apart where host names do not.
     pid : int
     started_at : str
+    process : str, default ""
+        Tells processes that had one number apart, and those of containers; empty where the system does not say.
     beat : int, default 0
         Goes on while the process lives.
     released : bool, default False
@@ -54,6 +56,7 @@ class Holder:
     machine: str
     pid: int
     started_at: str
+    process: str = ""
     beat: int = 0
     released: bool = False
 
@@ -61,7 +64,7 @@ class Holder:
     def here(cls, number: int) -> Holder:
         """Return this process as a holder."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(number, socket.gethostname(), this_machine(), os.getpid(), now)
+        return cls(number, socket.gethostname(), this_machine(), os.getpid(), now, _process(os.getpid()))
 
     @classmethod
     def read(cls, number: int, text: str) -> Holder | None:
@@ -69,6 +72,14 @@ class Holder:
         with contextlib.suppress(ValueError, TypeError):
             return cls(**{**json.loads(text), "number": number})
         return None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was a process of this machine, and of this container, that is surely no more."""
+        namespace, _, start = self.process.partition("/")
+        if not start or self.machine != this_machine() or namespace != _process(os.getpid()).partition("/")[0]:
+            return False
+        return _process(self.pid) != self.process
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.started_at}"
@@ -168,9 +179,9 @@ class LeaseFiles:
         look = self.look()
         if look is None or look.holder is None or look.holder.released:
             return None
-        if look.holder.machine == this_machine():
+        if look.holder.is_gone:
             with contextlib.suppress(OSError), self.lock() as lock:  # who may only read knows no better
-                if lock.state == "own":
+                if lock.state != "taken":
                     return None
         return look.holder
 
@@ -188,11 +199,20 @@ class MachineLock:
     ----------
     state : {"own", "taken", "unknown"}
         Unknown where the file system or the system has no such locks.
+    owner : str
+        Number of the process that has it, or had it last; empty when that is not known.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file: Any = path.open("a", encoding="utf-8")
+        self._file: Any = path.open("a+", encoding="utf-8")
         self.state: Literal["own", "taken", "unknown"] = _flock(self._file.fileno())
+        self._file.seek(0)
+        self.owner = self._file.read(20).strip()
+        if self.state == "own":
+            self.owner = str(os.getpid())
+            self._file.truncate(0)
+            self._file.write(self.owner)
+            self._file.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +231,17 @@ def this_machine() -> str:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return socket.gethostname()
+
+
+def _process(pid: int) -> str:
+    """Return what tells a process from all others of a machine: its namespace of numbers, and when it started."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    state, *numbers = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return "" if state in "ZX" else f"{namespace}/{numbers[18]}"
 
 
 def _flock(file: int) -> Literal["own", "taken", "unknown"]:

@@ -98,8 +98,8 @@ def test_a_run_that_lost_its_lease_stops_and_leaves_report_and_output_to_the_oth
         ending = kit.run()
     assert (ending.status, ending.exit_code) == ("interrupted", 75)
     assert ending.message == (
-        f"The run was taken over by {OTHER}, as this process gave no sign of life for 45 s: it goes on there. Nothing "
-        "was written here."
+        f"The run was taken over by {OTHER}, to whom this process gave no sign of life: it goes on there. Nothing was "
+        "written here."
     )
     assert kit.lines[-1] == ending.message
     assert not (kit.directory / "run" / "report.json").exists()

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from curator_llm.errors import ConfigurationError, RunError, RunTakenOverError
-from curator_llm.job.lease import BEAT_S, STALE_S, Watch, take_lease
+from curator_llm.job.lease import BEAT_S, MISSED_S, STALE_S, Watch, take_lease
 from curator_llm.job.lease_files import Holder, LeaseFiles, Look, this_machine
 
 THERE = Holder(3, "node-9", "another boot", 4711, "2026-11-25T02:40:54+00:00")
@@ -67,7 +67,7 @@ def files(tmp_path) -> LeaseFiles:
         (None, "own", "free"),
         (None, "unknown", "free"),
         (look(released=True), "own", "free"),
-        (look(machine="here"), "own", "free"),
+        (look(machine="here"), "own", "watch"),
         (look(machine="here"), "taken", "held"),
         (look(machine="here"), "unknown", "watch"),
         (look(), "own", "watch"),
@@ -85,6 +85,42 @@ def test_a_beat_that_goes_on_is_a_holder_that_lives_and_one_that_stands_still_a_
     assert watch.judge(look("a"), "own", STALE_S - 1) == "watch"
     assert watch.judge(look("a"), "own", STALE_S) == "free"
     assert watch.judge(look("b"), "own", STALE_S) == "held"
+
+
+def test_where_the_lock_is_free_a_process_that_is_surely_gone_is_followed_at_once_and_others_after_a_missed_beat():
+    here = look(machine="here")
+    assert Watch("here", 0.0).judge(here, "own", 0.0, is_gone=True) == "free"
+    watch = Watch("here", 0.0)
+    assert watch.judge(here, "own", 0.0) == "watch"
+    assert watch.judge(here, "own", MISSED_S - 0.1) == "watch"
+    assert watch.judge(here, "own", MISSED_S) == "free"
+
+
+def test_a_process_is_surely_gone_when_another_one_has_its_number_but_not_when_it_is_of_another_container():
+    me = Holder.here(1)
+    assert not me.is_gone
+    assert dataclasses.replace(me, process=f"{me.process}1").is_gone
+    assert dataclasses.replace(me, pid=4_194_305).is_gone
+    for other in (f"pid:[1]/{me.process.partition('/')[2]}", ""):
+        assert not dataclasses.replace(me, pid=4_194_305, process=other).is_gone
+    assert not dataclasses.replace(me, pid=4_194_305, machine="another boot").is_gone
+
+
+def test_a_holder_in_another_container_of_this_machine_that_beats_is_not_robbed(tmp_path, files):
+    holder = dataclasses.replace(THERE, machine=this_machine(), process="pid:[1]/5")
+    files.write(holder)
+    clock, lines = Clock(lambda: files.write(dataclasses.replace(holder, beat=1))), []
+    with pytest.raises(ConfigurationError, match=r"process 4711 on node-9, .*; wait for it with --wait, or end it"):
+        take(tmp_path, clock, say=lines.append)
+    assert lines[0].endswith("taken over if it gives no sign of life for 7 s.")
+
+
+def test_who_finds_another_newcomer_waiting_is_told_of_that_one(tmp_path, files):
+    files.write(dataclasses.replace(THERE, machine=this_machine()))
+    with files.lock(), pytest.raises(ConfigurationError) as caught:
+        take(tmp_path)
+    assert f"is about to work in {tmp_path}: process {os.getpid()} of this machine, which watches" in str(caught.value)
+    assert str(caught.value).endswith("is dead; wait for it with --wait.")
 
 
 def test_the_first_lease_is_1_and_each_later_one_is_higher(tmp_path):
