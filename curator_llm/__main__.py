@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curator_llm.cli import main
+from curator_llm.cli import console
 
 if __name__ == "__main__":
-    main(prog_name="curator-llm")
+    console()

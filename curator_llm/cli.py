@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,15 @@ def main() -> None:
     """
 
 
+def console() -> None:
+    """Run the command line as a process: SIGTERM is Ctrl-C from its first moment on, and nothing once it has ended."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main(prog_name="curator-llm")
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 @main.command()
 @_JOB
 @_SET
@@ -86,8 +96,8 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
     """
     from curator_llm.job.job_file import load_job
 
-    loaded = dataclasses.replace(load_job(job, _with_scheduler(settings, scheduler)), limit=limit)
-    code = _run(loaded, wait=wait, dry=dry)
+    loaded = dataclasses.replace(load_job(job, settings), limit=limit)
+    code = _run(loaded, scheduler=scheduler, wait=wait, dry=dry)
     sys.exit(code)
 
 
@@ -140,8 +150,8 @@ def retry(
         click.echo(drop_retry(run_dir, stage))
         return
     check_statuses(statuses)
-    with kept_job(run_dir, _with_scheduler((), scheduler)) as job:
-        code = _run(job, retry_of(job, stage, statuses, settings), wait=wait, dry=dry)
+    with kept_job(run_dir) as job:
+        code = _run(job, retry_of(job, stage, statuses, settings), scheduler=scheduler, wait=wait, dry=dry)
     sys.exit(code)
 
 
@@ -205,19 +215,18 @@ def serve(model: str, port: int, slots: int) -> None:
     local.serve(model, port=port, slots=slots)
 
 
-def _run(job: Job, retry: Retry | None = None, *, wait: bool, dry: bool) -> int:
+def _run(job: Job, retry: Retry | None = None, *, scheduler: str | None, wait: bool, dry: bool) -> int:
     from curator_llm.job.check import check_job
     from curator_llm.job.dry_run import dry_run
+    from curator_llm.job.job_file import ClusterSpec
     from curator_llm.job.run import retries_of, run_job
 
+    if scheduler is not None:  # for this execution alone: the job that is kept has its own cluster
+        job = dataclasses.replace(job, cluster=ClusterSpec(scheduler=scheduler))
     if not dry:
         return run_job(job, say=_say, wait=wait, retry=retry).exit_code
     dry_run(check_job(job, retries_of(job, retry)), click.echo)
     return 0
-
-
-def _with_scheduler(settings: tuple[str, ...], address: str | None) -> tuple[str, ...]:
-    return settings if address is None else (*settings, f"cluster={json.dumps({'scheduler': address})}")
 
 
 def _say(line: str) -> None:

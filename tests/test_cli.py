@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 import curator_llm
+from curator_llm import cli
 from curator_llm.cli import main
 from curator_llm.testing import answer_to
 
@@ -103,6 +104,28 @@ def test_ctrl_c_before_anything_was_done_ends_with_75(job, monkeypatch):
     monkeypatch.setattr("curator_llm.job.job_file.load_job", interrupted)
     ended = call("run", "job.yaml", job=job)
     assert (ended.exit_code, ended.stderr) == (75, "Interrupted before anything was done.\n")
+
+
+def test_a_process_takes_sigterm_for_ctrl_c_before_its_command_and_is_deaf_to_it_after(job, monkeypatch):
+    def terminate(**_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        monkeypatch.setattr(cli, "main", terminate)
+        with pytest.raises(KeyboardInterrupt):
+            cli.console()
+        terminate()  # what is in place is not said to be interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_scheduler_of_the_command_line_is_for_that_execution_alone(job, server, monkeypatch):
+    monkeypatch.setattr("curator_llm.job.attach._CONNECT_S", 0.2)
+    failed = call("run", "job.yaml", "--scheduler", "tcp://127.0.0.1:9", job=job)
+    assert (failed.exit_code, len(server.ledger.seen)) == (3, 0)
+    assert "No scheduler answers at 'tcp://127.0.0.1:9'" in failed.stderr
+    assert "127.0.0.1:9" not in Path("run/manifest.json").read_text()
 
 
 def test_unknown_options_and_commands_end_with_2():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.job.job_file import Job, read_job
+from curator_llm.job.job_yaml import parse_yaml
 from curator_llm.job.places import Place
+from curator_llm.job.prompt_files import with_prompts
 from curator_llm.job.query import Query
 from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
@@ -18,14 +21,12 @@ from curator_llm.spec.nearest import nearest
 
 
 @contextlib.contextmanager
-def kept_job(run_dir: Path, settings: Sequence[str] = ()) -> Iterator[Job]:
+def kept_job(run_dir: Path) -> Iterator[Job]:
     """Give the job that was last run in a run directory; its relative paths start where they started then.
 
     Parameters
     ----------
     run_dir : Path
-    settings : sequence of str
-        Values of the job to change.
 
     Raises
     ------
@@ -39,13 +40,13 @@ def kept_job(run_dir: Path, settings: Sequence[str] = ()) -> Iterator[Job]:
         msg = f"The job in {run_dir} was run from {start}, which is not there: its relative paths lead nowhere."
         raise ConfigurationError(msg)
     with contextlib.chdir(start):
-        job = read_job(manifest["job"], Place(str(run_dir / "manifest.json")), settings)
+        job = read_job(manifest["job"], Place(str(run_dir / "manifest.json")))
         yield dataclasses.replace(
             job,
             file=manifest.get("job_file", job.file),
             run_dir=run_dir,
             limit=manifest.get("limit"),
-            overrides=(*manifest.get("overrides", []), *job.overrides),
+            overrides=tuple(manifest.get("overrides", [])),
         )
 
 
@@ -74,7 +75,7 @@ def retry_of(job: Job, stage: str | None, statuses: Sequence[str], settings: Seq
         Output of a stage; may be left out where there is one stage.
     statuses : sequence of str
     settings : sequence of str
-        Paths within the stage.
+        Paths within the stage. What a prompt file holds now is kept in its place.
 
     Raises
     ------
@@ -88,7 +89,17 @@ def retry_of(job: Job, stage: str | None, statuses: Sequence[str], settings: Seq
     if stage is not None and stage not in outputs:
         msg = f"The job has no stage {stage!r}. {nearest(stage, outputs)}"
         raise ConfigurationError(msg)
-    return Retry(stage or outputs[0], tuple(dict.fromkeys(statuses)), tuple(settings))
+    return Retry(stage or outputs[0], tuple(dict.fromkeys(statuses)), tuple(map(_with_text, settings)))
+
+
+def _with_text(setting: str) -> str:
+    """Return a setting with the text of a prompt file in place of its name."""
+    name, _, value = setting.partition("=")
+    if name not in {"prompt_file", "system_file"}:
+        return setting
+    place = Place(f"--set {name}")
+    texts = with_prompts({name: parse_yaml(value, place)}, place)
+    return "".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in texts.items()) or setting
 
 
 def drop_retry(run_dir: Path, stage: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -44,14 +45,19 @@ def report_text(run_dir: Path) -> str:
         When it is no run directory.
     """
     directory = RunDirectory(run_dir)
-    manifest_of(run_dir)
+    manifest = manifest_of(run_dir)
     holder = directory.working()
     lines = [] if holder is None else [f"At work here: {holder}."]
     if not directory.report.exists():
         return "\n".join([*lines, "No execution has come to its end yet."])
+    report = read_report(run_dir)
     if holder is not None:
         lines.append("How the execution before it ended:")
-    return "\n".join([*lines, *_lines(run_dir, read_report(run_dir))])
+    elif manifest.get("lease", 0) > report.get("lease", 0):
+        again = _again(manifest.get("job_file", "job.yaml"), manifest)
+        lines.append(f"A later execution was killed: what it was answered is kept. Go on with: {again}")
+        lines.append("How the execution before it ended:")
+    return "\n".join([*lines, *_lines(run_dir, report)])
 
 
 def read_report(run_dir: Path) -> dict[str, Any]:
@@ -63,11 +69,10 @@ def read_report(run_dir: Path) -> dict[str, Any]:
         When there is none, or it cannot be read.
     """
     file = RunDirectory(run_dir).report
-    try:
+    manifest_of(run_dir)
+    report = None
+    with contextlib.suppress(OSError, ValueError):
         report = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        report = None
-        manifest_of(run_dir)
     if not isinstance(report, dict):
         msg = f"{file} is not there or cannot be read: it is written when an execution ends."
         raise ConfigurationError(msg)
@@ -111,7 +116,7 @@ def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
 
 def _ways(run_dir: Path, report: Mapping[str, Any]) -> list[str]:
     """Return the commands that go on from here."""
-    again = " ".join(["curator-llm run", shlex.quote(report["job_file"]), *_options(report)])
+    again = _again(report["job_file"], report)
     if report["status"] in _WAYS:
         return [f"{_WAYS[report['status']]}: {again}"]
     lines = []
@@ -125,6 +130,8 @@ def _ways(run_dir: Path, report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _options(report: Mapping[str, Any]) -> list[str]:
-    settings = [f"--set {shlex.quote(setting)}" for setting in report.get("overrides", [])]
-    return settings + ([f"--limit {report['limit']}"] if report.get("limit") else [])
+def _again(job_file: str, said: Mapping[str, Any]) -> str:
+    """Return the command of an execution, as a report or a manifest says it."""
+    settings = [f"--set {shlex.quote(setting)}" for setting in said.get("overrides", [])]
+    limit = [f"--limit {said['limit']}"] if said.get("limit") else []
+    return " ".join(["curator-llm run", shlex.quote(job_file), *settings, *limit])

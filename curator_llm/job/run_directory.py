@@ -60,10 +60,7 @@ class RunDirectory:
         try:
             return take_lease(self.path, wait=wait, say=say)
         except OSError as error:
-            msg = (
-                f"The run directory {self.path} cannot be used ({error.strerror}): name another, or change permissions."
-            )
-            raise ConfigurationError(msg) from None
+            raise self._unusable(error) from None
 
     def begin(self, job_text: str, *, retries: Sequence[Retry] = (), **about: Any) -> str:
         """Write the manifest; return the name of the run, the same for all its executions.
@@ -114,12 +111,18 @@ class RunDirectory:
             manifest = json.loads(self._manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
+        except NotADirectoryError as error:
+            raise self._unusable(error) from None
         except (OSError, ValueError):
             manifest = None
         if not isinstance(manifest, dict):
             msg = f"{self._manifest} cannot be read: name another run_dir, or remove the file (the journal is kept)."
             raise ConfigurationError(msg)
         return manifest
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        msg = f"The run directory {self.path} cannot be used ({error.strerror}): name another, or change permissions."
+        return ConfigurationError(msg)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace what is known of the run."""

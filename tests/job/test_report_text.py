@@ -101,6 +101,19 @@ def test_who_works_there_is_said_first(run_dir):
         assert report_text(run_dir).splitlines()[1] == "No execution has come to its end yet."
 
 
+def test_an_execution_that_was_killed_is_said_with_the_way_to_go_on(run_dir):
+    manifest = json.loads((run_dir / "manifest.json").read_text())
+    later = {**manifest, "lease": 2, "job_file": "other job.yaml", "overrides": ["a.b=c d"], "limit": 5}
+    (run_dir / "manifest.json").write_text(json.dumps(later))
+    lines = text(run_dir, lease=1)
+    assert lines[0] == (
+        "A later execution was killed: what it was answered is kept. Go on with: curator-llm run 'other job.yaml' "
+        "--set 'a.b=c d' --limit 5"
+    )
+    assert lines[1] == "How the execution before it ended:"
+    assert text(run_dir, lease=2)[0] != lines[0]
+
+
 def test_a_directory_without_a_run_or_a_report_is_refused(tmp_path, run_dir):
     (tmp_path / "other").mkdir()
     for read in (report_text, read_report):

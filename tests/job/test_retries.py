@@ -100,6 +100,18 @@ def test_a_retry_without_changes_is_another_draw_and_its_answer_counts(rows):
     assert asked(rows, lambda: retry(rows, "rejected")) == []
 
 
+def test_a_retry_keeps_what_its_prompt_file_held(rows, tmp_path):
+    rows.run(stages=[prompt()])
+    file = tmp_path / "prompt.txt"
+    file.write_text("Only the word: {text}\n")
+    retry(rows, "truncated", settings=[f"prompt_file={file}", "generation.max_tokens=100"])
+    merged = rows.output()
+    assert merged["topic"][3] == answer(f"Only the word: {LONG}", {})
+    file.unlink()
+    assert asked(rows, lambda: rows.run(stages=[prompt()])) == []
+    pd.testing.assert_frame_equal(rows.output(), merged)
+
+
 def test_retries_follow_each_other_and_several_statuses_go_together(rows):
     rows.run(stages=[prompt()])
     assert len(asked(rows, lambda: retry(rows, "truncated", "rejected"))) == 2

@@ -50,6 +50,12 @@ def test_a_manifest_that_cannot_be_read_is_said_and_not_overwritten(directory):
     assert (directory.path / "manifest.json").read_text() == "{"
 
 
+def test_a_run_directory_below_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"file/run cannot be used \(Not a directory\): name another"):
+        RunDirectory(tmp_path / "file" / "run").manifest()
+
+
 def test_success_stands_there_only_after_a_good_end(directory):
     success = directory.path / "_SUCCESS"
     report = {"run": "r", "ended_at": "now"}
