@@ -25,6 +25,7 @@ _SUFFIXES = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "csv": (".csv", ".tsv"),
 }
+_PACKED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 
 
 class Input(Protocol):
@@ -52,11 +53,15 @@ def open_input(data: Data) -> Input:
     Raises
     ------
     JobFileError
-        When there are no files, they cannot be read, or a column is not there.
+        When there are no files, they cannot be read, one is compressed, or a column is not there.
     """
     check_store(data.path, data.place)
     try:
         files, base = _stored(data, data.path) if isinstance(data.path, StorePath) else _local(data, data.path)
+        for file in files:
+            if (packing := _PACKED.get(PurePosixPath(file.path).suffix.lower())) is not None:
+                msg = f"{file} is compressed ({packing}), and files are read as they are: unpack it, or leave it out."
+                raise data.place.error(msg)
         if data.format == "parquet":
             return ParquetInput.open(files, base, data)
         return JsonLines.open(files, data) if data.format == "jsonl" else CsvLines.open(files, data)
@@ -72,10 +77,11 @@ def _local(data: Data, path: Path) -> tuple[tuple[StoredFile, ...], str]:
         files = _in_directory(path, data.format) if path.is_dir() else [path]
         base = path if path.is_dir() else path.parent
     else:
+        base = next((parent for parent in path.parents if not glob.has_magic(str(parent))), path.parent)
         matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207  Path.glob takes no absolute pattern
+        matches = [match for match in matches if not _is_hidden(match, base) or _is_hidden(path, base)]
         nested = [_in_directory(found, data.format) if found.is_dir() else [found] for found in matches]
         files = [file for some in nested for file in some]
-        base = next((parent for parent in path.parents if not glob.has_magic(str(parent))), path.parent)
     if not files:
         what = _nothing_in(data) if path.is_dir() else "no such file"
         msg = f"{path}: {what}. Relative paths start at the current directory, {Path.cwd()}."
@@ -86,9 +92,13 @@ def _local(data: Data, path: Path) -> tuple[tuple[StoredFile, ...], str]:
 def _stored(data: Data, location: StorePath) -> tuple[tuple[StoredFile, ...], str]:
     """Return the same of a store."""
     fs, path = location.fs, location.path
+    pattern = PurePosixPath(path)
+    base = next((parent for parent in pattern.parents if not glob.has_magic(str(parent))), pattern)
     with reached(location):
         fs.invalidate_cache()
         matches = sorted(fs.glob(path)) if glob.has_magic(path) and not fs.exists(path) else [path]
+        if not _is_hidden(pattern, base):
+            matches = [match for match in matches if not _is_hidden(PurePosixPath(match), base)]
         kinds = {match: fs.info(match)["type"] for match in matches}
         nested = {match: fs.find(match) for match, kind in kinds.items() if kind == "directory"}
     files = [match for match in matches if match not in nested]
@@ -97,8 +107,7 @@ def _stored(data: Data, location: StorePath) -> tuple[tuple[StoredFile, ...], st
     if not files:
         msg = f"{location}: {_nothing_in(data) if nested else 'no such file'}."
         raise data.place.error(msg)
-    above = (str(parent) for parent in PurePosixPath(path).parents if not glob.has_magic(str(parent)))
-    return _in_order(fs, files), path if path in nested else next(above)
+    return _in_order(fs, files), path if path in nested else str(base)
 
 
 def _in_order(fs: Any, files: Iterable[str]) -> tuple[StoredFile, ...]:
@@ -115,6 +124,11 @@ def _in_directory(directory: Path, kind: str) -> list[Path]:
 
 
 def _is_data(file: PurePath, directory: PurePath, kind: str) -> bool:
-    """Say whether a file below a directory is read; names that start with _ or . are not data."""
-    parts = file.relative_to(directory).parts
-    return file.suffix in _SUFFIXES[kind] and not any(part.startswith(("_", ".")) for part in parts)
+    """Say whether a file below a directory is meant to be read; compressed ones are, and refused."""
+    plain = PurePath(file.stem) if file.suffix.lower() in _PACKED else file
+    return plain.suffix.lower() in _SUFFIXES[kind] and not _is_hidden(file, directory)
+
+
+def _is_hidden(file: PurePath, directory: PurePath) -> bool:
+    """Say whether a name below a directory starts with _ or . and so is no data, unless it is asked for."""
+    return any(part.startswith(("_", ".")) for part in file.parts[len(directory.parts) :])

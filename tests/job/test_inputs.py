@@ -53,6 +53,30 @@ def test_files_are_read_in_natural_order_and_names_with_underscore_are_not_data(
     assert read_all(open_input(data(tmp_path / "part.1*.parquet")))["n"].tolist() == [1, 10]
 
 
+@pytest.mark.parametrize("pattern", ["*.jsonl", "**/*.jsonl", "*"])
+def test_a_glob_passes_over_names_with_underscore_unless_it_asks_for_them(tmp_path, pattern):
+    for name in ("a.jsonl", "_b.jsonl", "_tmp/c.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_lines(tmp_path / name, [{"name": name}])
+    assert read_all(open_input(data(tmp_path / pattern, "jsonl")))["name"].tolist() == ["a.jsonl"]
+    assert read_all(open_input(data(tmp_path / "_*.jsonl", "jsonl")))["name"].tolist() == ["_b.jsonl"]
+
+
+def test_suffixes_in_capitals_are_data_too(tmp_path):
+    for name in ("a.jsonl", "B.JSONL"):
+        write_lines(tmp_path / name, [{"name": name}])
+    assert sorted(read_all(open_input(data(tmp_path, "jsonl")))["name"]) == ["B.JSONL", "a.jsonl"]
+
+
+@pytest.mark.parametrize("named", ["", "b.jsonl.gz", "*.gz"])
+def test_a_compressed_file_is_refused_and_not_passed_over(tmp_path, named):
+    write_lines(tmp_path / "a.jsonl", [{"n": 1}])
+    (tmp_path / "b.jsonl.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "notes.txt.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(JobFileError, match=r"\.gz is compressed \(gzip\), and files are read as they are: unpack it"):
+        open_input(data(tmp_path / named, "jsonl"))
+
+
 def test_directories_named_by_value_become_columns(tmp_path):
     for language in ("de", "en"):
         (tmp_path / f"lang={language}").mkdir()

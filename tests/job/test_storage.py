@@ -135,6 +135,13 @@ def test_an_output_around_the_input_is_refused_on_stores_too(kit, bucket):
 # --- inputs ---
 
 
+def test_a_glob_on_a_store_passes_over_names_with_underscore(bucket):
+    for name in ("a.jsonl", "_b.jsonl"):
+        put(bucket / name, json.dumps({"name": name}))
+    assert read_all(open_at(bucket / "*.jsonl", "jsonl"))["name"].tolist() == ["a.jsonl"]
+    assert read_all(open_at(bucket / "_*.jsonl", "jsonl"))["name"].tolist() == ["_b.jsonl"]
+
+
 def test_parquet_on_a_store_has_the_pieces_it_has_on_disk(tmp_path, bucket, monkeypatch):
     monkeypatch.setattr(pieces, "FEWEST_ROWS", 4)
     for number, (name, rows) in enumerate({"part.10": 7, "part.2": 6}.items()):
