@@ -11,6 +11,19 @@ import pandas as pd
 _FAILURES = frozenset({"failed", "rejected", "skipped"})
 
 
+def too_many(bad: int, rows: int, allowed: float | None) -> bool:
+    """Say whether so many failed and rejected rows of `rows` fail a stage: by share (below 1), or by count.
+
+    Examples
+    --------
+    >>> too_many(10, 100, 0.1), too_many(11, 100, 0.1), too_many(10, 100, 10), too_many(10, 100, None)
+    (False, True, True, False)
+    """
+    if allowed is None or not bad:
+        return False
+    return bad > allowed * rows if allowed < 1 else bad >= allowed
+
+
 @dataclass
 class Counts:
     """How the rows of a stage ended.

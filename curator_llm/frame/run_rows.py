@@ -15,6 +15,7 @@ from curator_llm.engine.batch import Batch
 from curator_llm.engine.engine import Engine
 from curator_llm.errors import RowsFailedError
 from curator_llm.frame.columns import attach, check_columns, table_of
+from curator_llm.frame.counts import too_many
 from curator_llm.journal.store import default_directory
 from curator_llm.operations.base import Operation
 from curator_llm.spec.endpoint import Endpoint
@@ -213,14 +214,10 @@ def _warn_of_sharing(spec: StageSpec, shared: int) -> None:
 def _check_failures(spec: StageSpec, values: dict[str, list[Any]]) -> None:
     statuses, errors = values[f"{spec.output}__status"], values[f"{spec.output}__error"]
     bad = [error for status, error in zip(statuses, errors, strict=True) if status in {"failed", "rejected"}]
-    limit = spec.fail_on_error
-    too_many = (
-        limit is not None and (len(bad) / len(statuses) > limit if limit < 1 else len(bad) >= limit) if bad else False
-    )
-    if too_many or (bad and spec.on_error == "raise"):
+    if too_many(len(bad), len(statuses), spec.fail_on_error) or (bad and spec.on_error == "raise"):
         msg = (
-            f"{len(bad)} of {len(statuses)} rows failed or were rejected, the first with: {bad[0]}. The replies of the "
-            "others are kept: run again to ask only for the missing ones, or pass on_error='column' to get failures as "
-            "a column."
+            f"{len(bad)} of {len(statuses)} rows failed or were rejected, the first with: {bad[0].rstrip('.')}. The "
+            "replies of the others are kept: run again to ask only for the missing ones, or pass on_error='column' to "
+            "get failures as a column."
         )
         raise RowsFailedError(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curator_llm.errors import RowsFailedError
-from curator_llm.frame.counts import Counts
+from curator_llm.frame.counts import Counts, too_many
 
 
 def check_failures(output: str, counts: Counts, allowed: float | None, *, rows_to_come: int) -> None:
@@ -35,9 +35,7 @@ def check_failures(output: str, counts: Counts, allowed: float | None, *, rows_t
     curator_llm.errors.RowsFailedError: topic: 10 of 60 rows failed or were rejected, and `fail_on_error` is 10...
     """
     bad = counts.statuses["failed"] + counts.statuses["rejected"]
-    if allowed is None or not bad:
-        return
-    if bad > allowed * (counts.rows + rows_to_come) if allowed < 1 else bad >= allowed:
+    if allowed is not None and too_many(bad, counts.rows + rows_to_come, allowed):
         codes = ", ".join(f"{code} {count:,}" for code, count in counts.failures.most_common(3))
         msg = (
             f"{output}: {bad:,} of {counts.rows:,} rows failed or were rejected, and `fail_on_error` is {allowed:g} "

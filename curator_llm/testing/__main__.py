@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     add("--fault-rate", type=float, default=0.1, metavar="SHARE")
     add("--fault-attempts", type=int, metavar="COUNT", help="spare each prompt's later attempts")
     add("--redirect-to", metavar="URL")
-    add("--only-max-completion-tokens", action="store_true")
+    add("--only-max-completion-tokens", action="store_true", help="refuse max_tokens, as newer OpenAI models do")
+    add("--only-max-tokens", action="store_true", help="refuse max_completion_tokens, as older servers do")
     add("--reward-dialect", choices=["logprobs", "content", "number"], default="logprobs")
     add("--remember", type=int, default=100_000, metavar="REQUESTS")
     add("--commands", action="store_true", help="take commands as lines of JSON, and end with the standard input")
@@ -73,6 +74,7 @@ def build(options: argparse.Namespace) -> FakeServer:
         faults=faults,
         redirect_to=options.redirect_to,
         only_max_completion_tokens=options.only_max_completion_tokens,
+        only_max_tokens=options.only_max_tokens,
         reward_dialect=options.reward_dialect,
         host=options.host,
         port=options.port,

@@ -1,5 +1,6 @@
 """The fake server in another process is the same server."""
 
+import inspect
 import signal
 import subprocess
 import sys
@@ -7,7 +8,8 @@ import urllib.request
 
 import pytest
 
-from curator_llm.testing import FakeServerProcess, answer_to
+from curator_llm.testing import FakeServer, FakeServerProcess, answer_to
+from curator_llm.testing.__main__ import parser
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,11 @@ def test_the_counts_outlive_it_and_its_key_stands_in_no_command_line(ask):
     assert server.ledger.by_status == {401: 1, 200: 1}
     with pytest.raises(RuntimeError, match="call start"):
         server.pause()
+
+
+def test_every_argument_of_the_server_that_is_text_or_a_number_is_an_option_of_the_program():
+    arguments = set(inspect.signature(FakeServer).parameters) - {"faults", "ssl"}
+    assert arguments <= set(vars(parser().parse_args([])))
 
 
 def test_an_unknown_option_is_told():
