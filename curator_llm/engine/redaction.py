@@ -10,25 +10,27 @@ _MARK = b"[redacted]"
 _LOOKS_SECRET = re.compile(rb"\bsk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
 #: Shorter values would mark ordinary words.
 _SHORTEST_REDACTED = 6
+#: Some clients sign each request anew: what is known must not grow with the run.
+_MOST_KNOWN = 64
 
 
 class Redaction:
-    """Replaces secrets it has been told of, also older ones: replies to them may still be on the way."""
+    """Replaces the secrets it was told of last, also older ones: replies to them may still be on the way."""
 
-    def __init__(self) -> None:
-        self._secrets: frozenset[str] = frozenset()
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._known: dict[str, set[bytes]] = {}
         self._forms: tuple[bytes, ...] = ()
+        self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
         """Know these from now on: as they are, without their scheme (``Bearer ...``), and as JSON would write them."""
-        new = self._secrets.union(secrets)
-        if new == self._secrets:
+        told = dict.fromkeys(secrets)
+        if told.keys() <= self._known.keys():
             return
-        self._secrets = new
-        forms = {form for secret in new if secret.strip() for form in (secret, secret.split()[-1])}
-        forms |= {json.dumps(form)[1:-1] for form in forms}
-        known = {form.encode() for form in forms if len(form) >= _SHORTEST_REDACTED}
-        self._forms = tuple(sorted(known, key=len, reverse=True))
+        kept = [secret for secret in self._known if secret not in told]
+        last = [*kept, *told][-_MOST_KNOWN:]
+        self._known = {secret: self._known.get(secret) or _forms_of(secret) for secret in last}
+        self._forms = tuple(sorted(set().union(*self._known.values()), key=len, reverse=True))
 
     def redact(self, data: bytes) -> bytes:
         """Return the bytes without secrets."""
@@ -47,3 +49,9 @@ class Redaction:
         A model's text is not for this: it may speak of keys.
         """
         return _LOOKS_SECRET.sub(_MARK, self.redact(words))
+
+
+def _forms_of(secret: str) -> set[bytes]:
+    forms = {secret, *secret.split()[-1:]}
+    forms |= {json.dumps(form)[1:-1] for form in forms}
+    return {form.encode() for form in forms if len(form.strip()) >= _SHORTEST_REDACTED}

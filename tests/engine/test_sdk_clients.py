@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
+from curator_llm.engine.redaction import Redaction
 from curator_llm.errors import AuthenticationError, EndpointUnreachableError, EngineError
 from curator_llm.testing import FakeServer, answer_to
 
@@ -129,3 +130,39 @@ def test_an_engine_that_closes_ends_the_sdks_requests_and_fails_their_rows(house
         thread.join()
         assert "closing" in failures[0]
         server.wait_until(lambda ledger: ledger.in_flight == 0)
+
+
+def test_a_reply_keeps_words_that_were_sent_in_headers_and_are_no_keys(house):
+    said = "Shakespeare managed it"
+    with FakeServer(answer=said) as server:
+        headers = {"X-Auth-Mode": "managed", "X-Author": "Shakespeare"}
+        house.make = lambda: openai.AsyncOpenAI(api_key=SECRET, base_url=server.base_url, default_headers=headers)
+        assert ask(["a"])["a"].tolist() == [said]
+
+
+def test_what_is_signed_anew_for_each_request_is_redacted(house):
+    signed = []
+
+    def sign(request):
+        signed.append(f"signature-{len(signed):032x}")
+        request.headers["x-signature-token"] = signed[-1]
+        return request
+
+    async def answer(request):
+        body = {"choices": [{"message": {"content": f"signed {request.headers['x-signature-token']}"}}]}
+        return httpx2.Response(200, json=body)
+
+    house.make = lambda: openai.AsyncOpenAI(
+        api_key=SECRET,
+        base_url="http://127.0.0.1:1/v1",
+        http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(answer), auth=sign),
+    )
+    assert set(ask(map(str, range(200)))["a"]) == {"signed [redacted]"}
+
+
+def test_of_ever_new_secrets_the_last_are_known_and_one_in_use_stays():
+    redaction = Redaction()
+    for number in range(1000):
+        redaction.add([SECRET, f"signature-{number}"])
+    said = redaction.redact(f"{SECRET}, signature-1, signature-999".encode())
+    assert said == b"[redacted], signature-1, [redacted]"

@@ -32,6 +32,9 @@ CONNECT_TIMEOUT_S = 10.0
 _OF_THE_DEADLINE = 0.9
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+#: A model's text was paid for: out of it go only what is a credential by its name, and what looks like one.
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
+_KEY = re.compile(r"\S{16,}")
 
 
 class SdkTransport:
@@ -58,9 +61,9 @@ class SdkTransport:
         self._deadlines = Deadlines(endpoint.timeout)
         self._renewal = Renewal(age_s, random.Random())  # noqa: S311  spreads handshakes
         self._closes = False  # until a reply shows HTTP/1: in HTTP/2 a request must not ask for it
-        self._redaction = Redaction()
         key = client.api_key  # a user's subclass may hold anything
-        self._redaction.add([key] if isinstance(key, str) else [])
+        self._keys = [key] if isinstance(key, str) else []
+        self._redaction = Redaction(self._keys)
         self._response: Any = httpx2.Response
         at_most_s = _OF_THE_DEADLINE * endpoint.timeout
         self._timeout = httpx2.Timeout(endpoint.timeout, connect=min(CONNECT_TIMEOUT_S, at_most_s), pool=at_most_s)
@@ -105,7 +108,7 @@ class SdkTransport:
 
     async def _read(self, response: Any, started: float) -> Reply | Fault:
         try:
-            self._learn(response.request.headers)
+            secrets = self._learn(response.request.headers)
             self._closes = response.http_version.startswith("HTTP/1")
             pieces, size = [], 0
             async for piece in _pieces(response):
@@ -114,9 +117,9 @@ class SdkTransport:
                 if size > self._max_reply_bytes:
                     said = f"the reply is larger than {self._max_reply_bytes:,} bytes"
                     return Fault("too_large", True, said, time.monotonic() - started)
-            body, redact = self._redaction.redact(b"".join(pieces)), self._redaction.redact
+            body = Redaction([*self._keys, *secrets]).redact(b"".join(pieces))
             elapsed_s, origin = time.monotonic() - started, origin_of(str(response.url))
-            return Reply(response.status_code, kept(response.headers, redact), body, elapsed_s, origin)
+            return Reply(response.status_code, kept(response.headers, self._redaction.redact), body, elapsed_s, origin)
         finally:
             await response.aclose()
 
@@ -131,9 +134,14 @@ class SdkTransport:
         # All else comes from before the request: no credentials, a provider of tokens that fails, a gateway's own code.
         return found or Fault("client_error", answered, said, elapsed_s)
 
-    def _learn(self, headers: Any) -> None:
-        """Take note of what was sent: keys of a provider, tokens of Azure, and what gateways ask for."""
-        self._redaction.add(value for name, value in headers.items() if _SECRET_HEADER.search(name))
+    def _learn(self, headers: Any) -> list[str]:
+        """Take note of what was sent: keys of a provider, tokens of Azure, and what gateways ask for.
+
+        Returns what is a secret for sure.
+        """
+        found = {name: value for name, value in headers.items() if _SECRET_HEADER.search(name)}
+        self._redaction.add([*self._keys, *found.values()])
+        return [value for name, value in found.items() if name.lower() in _CREDENTIALS or _KEY.fullmatch(value)]
 
 
 async def _pieces(response: Any) -> AsyncIterator[bytes]:
