@@ -16,6 +16,7 @@ from curator_llm.job.filters import Filter
 from curator_llm.job.inputs import Input, open_input
 from curator_llm.job.job_file import Job, LocalModel
 from curator_llm.job.limit import FirstRows
+from curator_llm.job.outputs import output_schema
 from curator_llm.job.pipeline import Step, build_steps, check_steps
 from curator_llm.job.places import Place
 from curator_llm.job.retries import RetriedStage, Retry
@@ -81,6 +82,8 @@ def check_job(job: Job, retries: Sequence[Retry] = ()) -> CheckedJob:
         source = FirstRows(source, job.limit)
     steps = build_steps(job, endpoints, retries)
     meta = check_steps(job, steps, source.meta)
+    if job.output.format == "parquet":
+        output_schema(meta, source)  # its errors are for now, not for the end of the run
     _check_apart(job)
     return CheckedJob(job, source, steps, meta)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -93,7 +94,7 @@ def output_schema(meta: pd.DataFrame, source: Input) -> Any:
     known = source.schema or pa.schema([])
     kept = [name for name in known.names if name in meta.columns and meta[name].dtype == source.meta[name].dtype]
     fields, read_back = [], {}
-    usual = known.empty_table().to_pandas().reset_index()
+    usual = _named_as_on_disk(known).empty_table().to_pandas()
     for name in map(str, meta.columns):
         if name in kept:
             fields.append(known.field(name))
@@ -104,6 +105,17 @@ def output_schema(meta: pd.DataFrame, source: Input) -> Any:
             read_back[name] = column
     metadata = pa.Schema.from_pandas(pd.DataFrame(read_back), preserve_index=False).metadata
     return pa.schema(fields, metadata=metadata)
+
+
+def _named_as_on_disk(schema: Any) -> Any:
+    """Return a schema that pandas reads without making an index, or labels that are no texts, of columns."""
+    metadata = dict(schema.metadata or {})
+    if b"pandas" in metadata:
+        said = json.loads(metadata[b"pandas"])
+        columns = [{**column, "name": column["field_name"]} for column in said["columns"] if column.get("field_name")]
+        said |= {"index_columns": [], "column_indexes": [], "columns": columns}
+        metadata[b"pandas"] = json.dumps(said).encode()
+    return schema.with_metadata(metadata)
 
 
 def _is_text(field: Any) -> bool:

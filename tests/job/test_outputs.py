@@ -67,6 +67,29 @@ def test_input_columns_are_read_back_as_from_the_input_and_added_ones_with_their
     assert back[["a", "a__attempts"]].dtypes.astype(str).tolist() == ["string", "Int64"]
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"id": [1, 2], "text": ["a", "b"]}).iloc[::-1],
+        pd.DataFrame({"id": [1, 2], "text": ["a", "b"]}).set_index("id"),
+        pd.DataFrame({"id": [1, 2], "day": [3, 4], "text": ["a", "b"]})
+        .set_index(["id", "day"])
+        .rename_axis([None, "day"]),
+        pd.DataFrame({0: [1, 2], 1: ["a", "b"]}),
+        pd.DataFrame([[1, "a"]], columns=pd.MultiIndex.from_tuples([("x", "id"), ("x", "text")])),
+    ],
+    ids=["unnamed index", "named index", "index of two", "numbers as names", "names of two"],
+)
+def test_indexes_and_labels_of_pandas_come_back_as_the_columns_they_are_on_disk(tmp_path, parts, frame):
+    frame.to_parquet(tmp_path / "in.parquet")
+    source = open_input(Data("parquet", tmp_path / "in.parquet", PLACE))
+    output = make_output(Data("parquet", tmp_path / "out", PLACE), parts, answered(source.meta), source)
+    output.write(answered(source.pieces()[0].read()), 0)
+    written, given = pq.read_table(parts), pq.read_table(tmp_path / "in.parquet")
+    assert written.select(given.column_names).cast(given.schema).equals(given)
+    assert list(pd.read_parquet(parts).columns) == [*given.column_names, "a", "a__attempts"]
+
+
 def test_structures_of_json_lines_become_json_text_in_parquet(tmp_path, parts):
     (tmp_path / "in.jsonl").write_text('{"chat": [{"role": "user", "content": "Hi"}]}\n{"chat": null}\n')
     source = open_input(Data("jsonl", tmp_path / "in.jsonl", PLACE))
