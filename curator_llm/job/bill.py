@@ -1,8 +1,8 @@
-"""What an execution of a job paid for, taken from its journal: each reply once, whoever waited for it.
+"""What a job paid for since its last bill, taken from its journal: each reply once, whoever waited for it.
 
 Rows do not tell: equal rows share a reply, and a stopped run paid for rows that are in no output. Each stage tags its
 records with its own run name, and so does each of its retries, whose price may be another one: the journal tells who
-paid.
+paid. What an execution that was killed had paid for stands on the next bill.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 
 from curator_llm.frame.stages import Stage
 from curator_llm.job.retries import RetriedStage, draw_name
-from curator_llm.journal.segment import Scan
+from curator_llm.journal.segment import Scan, is_rewritten
 from curator_llm.operations.base import ChatRequests
 from curator_llm.wire.exchange import Record
 
@@ -26,13 +26,13 @@ class Bill:
     Attributes
     ----------
     requests : int
-        Requests that ended with a reply or a failure, in this execution.
+        Requests that ended with a reply or a failure.
     attempts : int
         How often they were sent.
     input_tokens, output_tokens : int
         As the server counted them.
     cost_usd : float or None
-        None without a price.
+        None where any of them has no price.
     """
 
     requests: int = 0
@@ -47,9 +47,11 @@ class Bill:
         self.attempts += record.attempts
         self.input_tokens += record.input_tokens or 0
         self.output_tokens += record.output_tokens or 0
-        if price_usd is not None:
+        if price_usd is None:
+            self.cost_usd = None
+        elif self.cost_usd is not None:
             cost = (record.input_tokens or 0) * price_usd[0] + (record.output_tokens or 0) * price_usd[1]
-            self.cost_usd = (self.cost_usd or 0.0) + cost / 1e6
+            self.cost_usd += cost / 1e6
 
 
 def run_name(run: str, output: str) -> str:
@@ -57,42 +59,40 @@ def run_name(run: str, output: str) -> str:
     return f"{run}/{output}"
 
 
-def marks(journal: Path) -> dict[str, int]:
-    """Return how far each segment reaches now: what stands behind is paid for later."""
-    return {path.name: path.stat().st_size for path in _segments(journal)}
-
-
-def read_bills(journal: Path, since: Mapping[str, int], run: str, stages: Sequence[Stage]) -> list[Bill]:
-    """Return the bill of each stage.
+def read_bills(
+    journal: Path, since: Mapping[str, int], run: str, stages: Sequence[Stage]
+) -> tuple[list[Bill], dict[str, int]]:
+    """Return the bill of each stage, and how far each segment was read.
 
     Parameters
     ----------
     journal : Path
     since : mapping of str to int
-        The `marks` at the start.
+        How far the last bill read them, empty before the first one.
     run : str
     stages : sequence of Stage
 
     Notes
     -----
-    Cost: reads what this execution wrote, about 300,000 records a second.
+    Cost: reads what was written since the last bill, about 300,000 records a second.
     """
-    bills = [Bill() for _ in stages]
-    payers = {
-        draw_name(run_name(run, stage.spec.output), draw): (bill, cast("ChatRequests", drawn.spec.operation).price_usd)
-        for stage, bill in zip(stages, bills, strict=True)
-        for draw, drawn in enumerate(stage.stages if isinstance(stage, RetriedStage) else [stage])
-    }
-    for bill, price in payers.values():
-        if price is not None:
-            bill.cost_usd = 0.0
-    for path in _segments(journal):
-        for _, _, record in Scan(path, since.get(path.name, 0)):
+    bills: list[Bill] = []
+    payers: dict[str, tuple[Bill, tuple[float, float] | None]] = {}
+    for stage in stages:
+        drawn = stage.stages if isinstance(stage, RetriedStage) else [stage]
+        prices = [cast("ChatRequests", one.spec.operation).price_usd for one in drawn]
+        bills.append(Bill(cost_usd=None if prices[0] is None else 0.0))
+        for draw, price in enumerate(prices):
+            payers[draw_name(run_name(run, stage.spec.output), draw)] = (bills[-1], price)
+    marks: dict[str, int] = {}
+    for path in sorted((journal / "seg").glob("*.jsonl")):
+        if is_rewritten(path.name) and path.name not in since:  # its records were billed where they stood before
+            marks[path.name] = path.stat().st_size
+            continue
+        scan = Scan(path, since.get(path.name, 0))
+        for _, _, record in scan:
             if record.run in payers:
                 bill, price = payers[record.run]
                 bill.add(record, price)
-    return bills
-
-
-def _segments(journal: Path) -> list[Path]:
-    return sorted((journal / "seg").glob("*.jsonl"))
+        marks[path.name] = scan.position
+    return bills, marks

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from curator_llm.errors import ConfigurationError, RowsFailedError, RunError, RunTakenOverError
-from curator_llm.job.bill import marks, read_bills
+from curator_llm.job.bill import read_bills
 from curator_llm.job.check import CheckedJob, check_job
 from curator_llm.job.driver import Driver
 from curator_llm.job.interrupts import Interrupts
@@ -99,7 +99,6 @@ def _run(
     place.check()
     about = {"job_file": job.file, "overrides": list(job.overrides), "limit": job.limit, "lease": lease.number}
     run = directory.begin(job.text, retries=retries, **about)
-    before = marks(directory.journal)
     tally = Tally(checked.stages)
     started = time.monotonic()
 
@@ -113,8 +112,9 @@ def _run(
 
     ending = _ending_of(execute, interrupts, say)
     seconds = time.monotonic() - started
+    billed = directory.billed()
     with contextlib.suppress(OSError):
-        tally.bills = read_bills(directory.journal, before, run, tally.stages)
+        tally.bills, billed = read_bills(directory.journal, billed, run, tally.stages)
     for line in tally.lines() if tally.rows_in else ():
         say(line)
     if ending.exit_code:
@@ -125,7 +125,7 @@ def _run(
     report = make_report(
         checked, directory, tally, ending, run=run, lease=lease.number, retries=retries, seconds=seconds
     )
-    directory.finish(report, success=not ending.exit_code)
+    directory.finish(report, billed, success=not ending.exit_code)
     _say_ending(ending, tally, directory, place, say)
     return ending
 
@@ -158,4 +158,4 @@ def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, place: Ou
     kept = sum(bill.requests for bill in tally.bills)
     say(ending.message)
     state = "is in its place in part" if place.moving else "is as it was before"
-    say(f"{kept:,} replies of this execution are kept in {directory.journal}; {place.output} {state}.")
+    say(f"{kept:,} new replies are kept in {directory.journal}; {place.output} {state}.")

@@ -82,18 +82,23 @@ class RunDirectory:
         self.write_manifest(manifest)
         return str(run)
 
-    def finish(self, report: Mapping[str, Any], *, success: bool) -> None:
-        """Write the report, and the mark of success behind it."""
+    def finish(self, report: Mapping[str, Any], billed: Mapping[str, int], *, success: bool) -> None:
+        """Write the report and how far it has billed the journal, and the mark of success behind them."""
         write_json(self.report, report)
+        manifest = {**self.manifest(), "billed": dict(billed)}
         if success:
-            manifest = self.manifest()
             manifest["retries"] = [{**retry, "done": True} for retry in manifest.get("retries", [])]
-            self.write_manifest(manifest)
+        self.write_manifest(manifest)
+        if success:
             write_json(self._success, {name: report.get(name) for name in ("run", "ended_at", "limit")})
 
     def retries(self) -> tuple[Retry, ...]:
         """Return the retries of the run, in their order."""
         return tuple(Retry.of_json(said) for said in self.manifest().get("retries", []))
+
+    def billed(self) -> dict[str, int]:
+        """Return how far the last report has billed each segment of the journal."""
+        return dict(self.manifest().get("billed", {}))
 
     def working(self) -> Holder | None:
         """Return who works here, None for nobody."""

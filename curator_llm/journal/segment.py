@@ -28,6 +28,8 @@ FORMAT = 1
 _HEADER = b'"journal":'
 _HEADER_AT = 18
 _READ_BYTES = 1 << 20
+#: Begins the last part of the name of a segment that took the place of others; in others it is hexadecimal.
+_REWRITTEN = "r"
 _GONE = (errno.ENOENT, errno.ESTALE)
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free space.",
@@ -216,6 +218,16 @@ def header_line(run: str | None) -> bytes:
 
 def _is_header(line: bytes) -> bool:
     return line.startswith(_HEADER, _HEADER_AT) and intact(line)
+
+
+def successor_name(name: str) -> str:
+    """Return the name of a segment that takes the place of another one, or of several, and sorts where that one did."""
+    return re.sub(r"[^-]*\.jsonl$", f"{_REWRITTEN}{uuid.uuid4().hex[:8]}.jsonl", name)
+
+
+def is_rewritten(name: str) -> bool:
+    """Whether a segment holds records that stood in others before."""
+    return name.rpartition("-")[2].startswith(_REWRITTEN)
 
 
 def _new_name() -> str:

@@ -7,8 +7,6 @@ reads the journal meanwhile, or is killed here, finds every record that stays.
 from __future__ import annotations
 
 import os
-import re
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from curator_llm import config
 from curator_llm.errors import JournalError
 from curator_llm.journal.claims import claim, has_writer
 from curator_llm.journal.record import encode
-from curator_llm.journal.segment import Scan, header_line, journal_error
+from curator_llm.journal.segment import Scan, header_line, journal_error, successor_name
 from curator_llm.journal.store import check_format
 from curator_llm.wire.exchange import Record
 
@@ -174,7 +172,7 @@ class _Successors:
     def _end_one(self) -> None:
         if not self._lines:
             return
-        path = self._folder / re.sub(r"[^-]*\.jsonl$", f"{uuid.uuid4().hex[:8]}.jsonl", self._name)
+        path = self._folder / successor_name(self._name)
         part = path.with_suffix(".part")
         self._parts.append((part, path))
         part.touch(mode=0o600, exist_ok=False)

@@ -64,7 +64,7 @@ def report(kit) -> dict:
     return json.loads((kit.directory / "run" / "report.json").read_text())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_interrupts_and_what_is_in_flight_is_kept(kit, number, noticed):
     before = signal.getsignal(number)
     with in_flight(kit, noticed, lambda: signal.pthread_kill(threading.main_thread().ident, number)):

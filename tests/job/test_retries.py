@@ -218,6 +218,16 @@ def test_a_retry_may_ask_another_endpoint_and_costs_what_that_one_takes(rows):
     assert report["retries"][0]["set"] == ["endpoint=other", "generation.max_tokens=100"]
 
 
+def test_a_bill_without_a_price_for_all_that_was_asked_is_none(rows):
+    fake = rows.given["endpoints"]["fake"]
+    rows.run(stages=[prompt()], endpoints={"fake": {**fake, "price_usd": [1, 1]}, "other": fake})
+    report = rows.directory / "run" / "report.json"
+    assert json.loads(report.read_text())["stages"][0]["cost_usd"] > 0
+    retry(rows, "truncated", settings=["endpoint=other"])
+    stage = json.loads(report.read_text())["stages"][0]
+    assert (stage["requests"], stage["cost_usd"]) == (1, None)
+
+
 def test_stages_behind_a_retried_one_are_asked_about_the_new_answers(rows):
     again = prompt("again", prompt="Again {topic}")
     rows.run(stages=[prompt(), again])

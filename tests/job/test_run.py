@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from distributed import Client, LocalCluster
 
+from curator_llm import runtime
 from curator_llm.errors import ConfigurationError
+from curator_llm.journal.upkeep import compact
 from curator_llm.testing import answer_to, faults_named_in_prompt
 
 TOPIC = {
@@ -89,6 +91,27 @@ def test_the_report_counts_what_this_execution_paid_once_whoever_waited_for_it(k
     assert report(kit)["output"] == {"parquet": str(kit.directory / "out")}
     assert report(kit)["status"] == "done"
     assert report(kit)["versions"]["curator_llm"]
+
+
+def test_what_a_killed_execution_paid_stands_on_the_next_bill_and_what_was_billed_on_no_other(kit, monkeypatch):
+    class KilledError(BaseException):
+        """Stands for the end of the process."""
+
+    def kill(*_: object) -> None:
+        raise KilledError
+
+    kit.run()
+    with monkeypatch.context() as patch:
+        patch.setattr("curator_llm.job.run.read_bills", kill)
+        with pytest.raises(KilledError):
+            kit.run(stages=[{"query_model": {**TOPIC["query_model"], "prompt": "Other {text}"}}])
+    kit.run(stages=[{"query_model": {**TOPIC["query_model"], "prompt": "Other {text}"}}])
+    assert report(kit)["stages"][0]["requests"] == 12
+    runtime.close()
+    compact(kit.directory / "run" / "journal")
+    kit.run()
+    assert report(kit)["stages"][0]["requests"] == 0
+    assert kit.server.ledger.requests == 24
 
 
 def test_json_lines_in_and_one_file_out(kit, monkeypatch):

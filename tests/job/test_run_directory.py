@@ -60,9 +60,9 @@ def test_success_stands_there_only_after_a_good_end(directory):
     success = directory.path / "_SUCCESS"
     report = {"run": "r", "ended_at": "now"}
     directory.begin("job")
-    directory.finish(report, success=True)
+    directory.finish(report, {}, success=True)
     assert success.exists()
     directory.begin("job")
     assert not success.exists()
-    directory.finish(report, success=False)
+    directory.finish(report, {}, success=False)
     assert not success.exists()
