@@ -88,6 +88,8 @@ class CsvLines:
             msg = f"{file} is empty: the first line of a CSV file names its columns."
             raise ConfigurationError(msg)
         _check_utf8(record, lambda _: f"{file}, the header line")
+        if not record.endswith(b"\n"):
+            record += b"\n"  # a file that ends here; Arrow takes no line without an end for a header
         options = {"read_options": _all_of(record), "parse_options": self._parse_options(None)}
         header = tuple(csv.read_csv(pa.BufferReader(record), **options).column_names)
         missing, more = sorted(set(self.header) - set(header)), sorted(set(header) - set(self.header))

@@ -194,8 +194,9 @@ def test_files_have_the_columns_of_the_first_in_any_order(tmp_path):
         read_all(source_of(tmp_path))
 
 
-def test_a_header_without_records_is_an_empty_input(tmp_path):
-    (tmp_path / "a.csv").write_text("id,text\n")
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", ""])
+def test_a_header_without_records_is_an_empty_input(tmp_path, line_end):
+    (tmp_path / "a.csv").write_bytes(b"id,text" + line_end.encode())
     source = source_of(tmp_path / "a.csv")
     assert (source.rows, source.pieces(), list(source.meta.columns)) == (0, [], ["id", "text"])
 
