@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from curator_llm.errors import ConfigurationError, CuratorLLMError, RunError
 from curator_llm.job.output_files import Files, files_of
-from curator_llm.job.storage import Location, StorePath, reached
+from curator_llm.job.storage import Location, StorePath, make_directory, reached
 
 
 class Manifest(Protocol):
@@ -92,7 +92,7 @@ class OutputPlace(ABC):
         """
         try:
             self.clear()
-            self.partial.mkdir(parents=True)
+            make_directory(self.partial)
         except OSError as error:
             msg = (
                 f"The output {self.output} cannot be written ({error.strerror or error}): name another, or change "

@@ -72,18 +72,6 @@ class StorePath:
         """Return a file as `files` names it."""
         return self / name if name else self
 
-    def mkdir(self, *, parents: bool = False) -> None:
-        """Make it a directory where the store has some, and write an empty file there: what fails now costs nothing.
-
-        Raises
-        ------
-        RunError
-            When the store takes no files there.
-        """
-        del parents  # the same is done either way: buckets, and what is above, are not made
-        self.make_directory()
-        (self / "_started").write_bytes(b"")
-
     def make_directory(self) -> None:
         """Make it a directory where the store has some."""
         with suppress(Exception):  # most stores have none; where one is missing, the first write says so
@@ -208,6 +196,23 @@ def read_location(text: str, options: Any, place: Place) -> Location:
         msg = f"`storage_options.{name}` looks like a secret, and job files travel: leave it out; {where}."
         raise place.error(msg)
     return StorePath(text.rstrip("/"), dict(options or {}))
+
+
+def make_directory(location: Location) -> None:
+    """Make a new directory to write to. Stores get an empty file there, too: what fails now costs nothing.
+
+    Raises
+    ------
+    OSError
+        When this machine does not make it.
+    RunError
+        When the store takes no files there; buckets are not made.
+    """
+    if isinstance(location, Path):
+        location.mkdir(parents=True)
+        return
+    location.make_directory()
+    (location / "_started").write_bytes(b"")
 
 
 def check_store(location: Location, place: Place) -> None:

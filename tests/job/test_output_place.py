@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from curator_llm.errors import ConfigurationError, RunError
 from curator_llm.job.output_place import LocalPlace, output_place
 from curator_llm.job.run_directory import RunDirectory
-from curator_llm.job.storage import StorePath
+from curator_llm.job.storage import StorePath, make_directory
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def begin(place: LocalPlace, directory: RunDirectory) -> str:
 
 
 def write_output(place: LocalPlace, text: str) -> None:
-    place.partial.mkdir(parents=True)
+    make_directory(place.partial)
     (place.partial / "part").write_text(text)
     place.put_in_place(place.partial)
 
@@ -179,7 +179,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path, directory, where):
 
 def test_an_output_that_comes_up_during_the_run_is_not_replaced(place, directory):
     begin(place, directory)
-    place.partial.mkdir()
+    make_directory(place.partial)
     place.output.write_text("precious")
     with pytest.raises(ConfigurationError, match="did not write it"):
         place.put_in_place(place.partial)
@@ -189,7 +189,7 @@ def test_an_output_that_comes_up_during_the_run_is_not_replaced(place, directory
 def test_what_a_killed_execution_left_is_removed_at_the_next_start(tmp_path, place, directory):
     begin(place, directory)
     partial = place.partial
-    partial.mkdir()
+    make_directory(partial)
     (partial / "part").write_text("torn")
     other = tmp_path / "out.partial-another-run"
     other.mkdir()
@@ -222,7 +222,7 @@ def stored(bucket, directory):
 
 
 def store_output(place, **parts: str) -> None:
-    place.partial.mkdir(parents=True)
+    make_directory(place.partial)
     (place.partial / "_started").unlink()
     for name, text in parts.items():
         (place.partial / name).write_bytes(text.encode())
@@ -275,7 +275,7 @@ def test_what_killed_executions_left_on_a_store_is_removed_at_the_next_start(buc
     for lease in (1, 2):
         killed = output_place(stored.output, directory, lease)
         begin(killed, directory)
-        killed.partial.mkdir(parents=True)
+        make_directory(killed.partial)
         (killed.partial / "part").write_bytes(b"torn")
     (bucket / "out.partial-another-5" / "part").write_bytes(b"torn")
     begin(output_place(stored.output, directory, 3), directory)
@@ -289,7 +289,7 @@ def test_a_store_that_takes_no_files_says_so_before_anything_is_written(stored, 
     begin(stored, directory)
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
     with pytest.raises(RunError, match="cannot be reached \\(Access Denied\\)"):
-        stored.partial.mkdir(parents=True)
+        make_directory(stored.partial)
 
 
 @pytest.mark.parametrize("kill_at", range(20))
