@@ -47,20 +47,23 @@ class Query:
             With place, value and what to do.
         """
         given = place.mapping(value, list(parameters(kind)), required=["endpoint"])
-        name = given.pop("endpoint")
+        name = (place / "endpoint").text(given.pop("endpoint"), "gpt")
         if name not in endpoints:
-            msg = f"there is no endpoint {name!r} in this job. {nearest(str(name), endpoints)}"
+            msg = f"there is no endpoint {name!r} in this job. {nearest(name, endpoints)}"
             raise (place / "endpoint").error(msg)
         if given.pop("journal", None) is not None:
             msg = "leave it out: a job keeps its replies in <run_dir>/journal."
             raise (place / "journal").error(msg)
-        for text in ("prompt", "system"):
-            if given.get(text) is not None:
-                (place / text).text(given[text], "Topic of {text}")
-        if any(isinstance(choice, bool) for choice in given.get("choices") or ()):
-            msg = "YAML reads yes, no, on and off as true and false: put them in quotes."
+        for key, example in (("prompt", "Topic of {text}"), ("system", "Be brief."), ("sample_by", "id")):
+            if given.get(key) is not None:
+                (place / key).text(given[key], example)
+        choices = given.get("choices")
+        if isinstance(choices, list) and any(isinstance(choice, int | float) for choice in choices):
+            msg = f"is {choices!r}: YAML reads yes, no, on, off and numbers as other than texts: put them in quotes."
             raise (place / "choices").error(msg)
-        return cls(kind, str(name), given, place)
+        if choices is not None:
+            (place / "choices").texts(choices, "[weather, money, other]")
+        return cls(kind, name, given, place)
 
     @property
     def output(self) -> str:
