@@ -30,7 +30,7 @@ from curator_llm.job.filters import Filter
 from curator_llm.job.job_yaml import parse_yaml, yaml_text
 from curator_llm.job.overrides import with_settings
 from curator_llm.job.places import Place
-from curator_llm.job.prompt_files import with_prompts
+from curator_llm.job.prompt_files import read_text, with_prompts
 from curator_llm.job.query import Query
 from curator_llm.job.stage_kinds import STAGES
 from curator_llm.job.storage import read_location
@@ -127,13 +127,7 @@ def load_job(file: str | Path, settings: Sequence[str] = ()) -> Job:
         With file, place, value and what to do.
     """
     place = Place(str(file))
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        msg = f"cannot be read: {reason}."
-        raise place.error(msg) from None
-    return read_job(text, place, settings)
+    return read_job(read_text(Path(file), place), place, settings)
 
 
 def read_job(text: str, place: Place, settings: Sequence[str] = ()) -> Job:

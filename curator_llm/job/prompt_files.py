@@ -39,12 +39,22 @@ def with_prompts(arguments: Any, place: Place) -> Any:
     return found
 
 
-def _text(file: Any, place: Place) -> str:
-    path = Path.cwd() / Path(place.text(file, "prompts/topic.txt")).expanduser()
+def read_text(path: Path, place: Place) -> str:
+    """Return the text of a file: UTF-8, without a byte order mark.
+
+    Raises
+    ------
+    JobFileError
+        When it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        msg = f"{path} cannot be read: {reason}."
+        msg = f"cannot be read: {reason}." if path == Path(place.file) else f"{path} cannot be read: {reason}."
         raise place.error(msg) from None
-    return text.removesuffix("\n")
+
+
+def _text(file: Any, place: Place) -> str:
+    path = Path.cwd() / Path(place.text(file, "prompts/topic.txt")).expanduser()
+    return read_text(path, place).removesuffix("\n")
