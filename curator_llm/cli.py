@@ -1,4 +1,4 @@
-"""The command line: ``curator-llm run``, ``check``, ``retry``, ``stop``, ``report`` and ``serve``.
+"""The command line: ``curator-llm run``, ``check``, ``retry``, ``stop``, ``report``, ``journal`` and ``serve``.
 
 Also as ``dask curator-llm``. Exit codes: 0 done, 1 crashed, 2 usage or job file, 3 stopped for good (key, model, quota,
 TLS, journal), 4 too many failed rows, 75 interrupted and resumable.
@@ -10,14 +10,13 @@ import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from curator_llm import __version__
+from curator_llm.cli_journal import journal
 from curator_llm.errors import ConfigurationError, CuratorLLMError
 
 if TYPE_CHECKING:
@@ -41,20 +40,21 @@ _WAIT = click.option("--wait", is_flag=True, help="Wait for another process that
 _DRY_RUN = click.option("--dry-run", "dry", is_flag=True, help="Count requests and show the first ones; send nothing.")
 
 
-@contextmanager
-def _own_errors() -> Iterator[Any]:
-    """Print what is wrong and what to do, without a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("Interrupted before anything was done.", err=True)
-        sys.exit(75)
-    except CuratorLLMError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2 if isinstance(error, ConfigurationError) else 3)
+class _Commands(click.Group):
+    """Prints what is wrong and what to do, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted before anything was done.", err=True)
+            sys.exit(75)
+        except CuratorLLMError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2 if isinstance(error, ConfigurationError) else 3)
 
 
-@click.group("curator-llm", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("curator-llm", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="curator-llm")
 def main() -> None:
     """Ask a language model once per row of a dataset, on one machine or on a Dask cluster.
@@ -62,6 +62,9 @@ def main() -> None:
     A job is a YAML file that names the input, the output, the endpoints and the stages. Replies are kept in its run
     directory: run it again after a crash, and only what is missing is asked.
     """
+
+
+main.add_command(journal)
 
 
 def console() -> None:
@@ -80,7 +83,6 @@ def console() -> None:
 @_SCHEDULER
 @_WAIT
 @_DRY_RUN
-@_own_errors()
 def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str | None, wait: bool, dry: bool) -> None:
     """Run the job file JOB.
 
@@ -123,7 +125,6 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
 @_SCHEDULER
 @_WAIT
 @_DRY_RUN
-@_own_errors()
 def retry(
     run_dir: Path,
     statuses: tuple[str, ...],
@@ -158,7 +159,6 @@ def retry(
 @main.command()
 @_JOB
 @_SET
-@_own_errors()
 def check(job: str, settings: tuple[str, ...]) -> None:
     """Check the job file JOB: its keys, the data's columns, every stage. Sends nothing and needs no key."""
     from curator_llm.job.check import check_job
@@ -178,7 +178,6 @@ def check(job: str, settings: tuple[str, ...]) -> None:
 
 @main.command()
 @_RUN_DIR
-@_own_errors()
 def stop(run_dir: Path) -> None:
     """Stop the run in RUN_DIR, from this or another machine: like Ctrl-C, within a few seconds.
 
@@ -192,7 +191,6 @@ def stop(run_dir: Path) -> None:
 @main.command()
 @_RUN_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print report.json as it is.")
-@_own_errors()
 def report(run_dir: Path, as_json: bool) -> None:
     """Say how the run in RUN_DIR ended: rows, tokens, cost, where the output is, and how to go on."""
     from curator_llm.job.report_text import read_report, report_text
@@ -207,7 +205,6 @@ def report(run_dir: Path, as_json: bool) -> None:
 @click.argument("model", default="smollm2")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port on 127.0.0.1; default a free one.")
 @click.option("--slots", type=click.IntRange(1), default=4, show_default=True, help="Requests answered at once.")
-@_own_errors()
 def serve(model: str, port: int, slots: int) -> None:
     """Serve the embedded model MODEL (default smollm2) on this machine until Ctrl-C."""
     from curator_llm import local

@@ -15,6 +15,7 @@ from curator_llm.errors import ConfigurationError
 from curator_llm.frame.at_once import run_at_once
 from curator_llm.frame.columns import attach, check_columns
 from curator_llm.frame.run_rows import Plan, StageSpec, plan_rows, replay_rows
+from curator_llm.journal.upkeep import remove
 from curator_llm.operations.base import ChatRequests, check_details
 from curator_llm.operations.chat import Chat, choice_format
 from curator_llm.operations.reward import HELPSTEER_ATTRIBUTES, Reward
@@ -24,6 +25,7 @@ from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.generation import GenerationConfig
 from curator_llm.spec.html import html_table
 from curator_llm.spec.prices import price_of
+from curator_llm.wire.exchange import Request
 
 FrameT = TypeVar("FrameT")
 
@@ -98,6 +100,30 @@ class Stage:
 
             worker = current_worker()
         return replay_rows(frame, self.spec, runtime.engine(worker))
+
+    def forget(self, frame: pd.DataFrame) -> int:
+        """Remove the replies that the journal has for the rows of a pandas frame.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+            With the columns the stage reads.
+
+        Returns
+        -------
+        int
+            How many records went, those of failures with them. The rows are asked again when they are needed.
+
+        Raises
+        ------
+        JournalError
+            When a process still writes to the journal; in this one, ``curator_llm.runtime.close()`` ends that.
+        """
+        plan = self.dry_run(frame)
+        if plan.journal is None or not plan.journal.exists():
+            return 0
+        keys = {request.key.hex() for request in plan.requests if isinstance(request, Request)}
+        return remove(plan.journal, lambda record: record.key in keys).removed
 
     def with_run(self, *, run: str | None, journal: str | bool) -> Stage:
         """Return this stage as part of a run: replies kept in the run's journal, failures counted over all its rows."""

@@ -46,7 +46,7 @@ class Upkeep:
     freed_bytes: int = 0
 
 
-def remove(directory: Path, condition: Callable[[Record], bool]) -> Upkeep:
+def remove(directory: Path, condition: Callable[[Record], bool], *, dry: bool = False) -> Upkeep:
     """Take out records; their rows are asked again when they are needed.
 
     Parameters
@@ -55,6 +55,8 @@ def remove(directory: Path, condition: Callable[[Record], bool]) -> Upkeep:
         Of the journal.
     condition : callable
         Says of a record whether it goes, final or not.
+    dry : bool, default False
+        Whether to count alone.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def remove(directory: Path, condition: Callable[[Record], bool]) -> Upkeep:
                     stay.append((offset, len(line)))
             done.removed += count - len(stay)
             done.kept += len(stay)
-            if len(stay) == count:
+            if dry or len(stay) == count:
                 done.segments += 1
                 continue
             done.freed_bytes += path.stat().st_size

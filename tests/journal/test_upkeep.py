@@ -89,6 +89,12 @@ def test_nothing_of_what_is_removed_is_left_on_the_disk(directory):
     assert replies(directory, 7, 8) == {8: "one"}
 
 
+def test_a_dry_removal_counts_and_changes_nothing(directory):
+    before = everything(directory)
+    assert remove(directory, lambda record: record.model == "b", dry=True).removed == 1
+    assert everything(directory) == before
+
+
 def test_a_segment_from_which_nothing_goes_is_not_touched(directory):
     before = {path.name: path.stat().st_mtime_ns for path in (directory / "seg").iterdir()}
     assert remove(directory, lambda record: record.model == "b").removed == 1
