@@ -12,9 +12,9 @@ import pyarrow as pa
 from pyarrow import csv
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.csv_values import READ, TEXT, dtype_of
+from curator_llm.job.csv_values import READ, TEXT, as_number, dtype_of
 from curator_llm.job.data import Data
-from curator_llm.job.pieces import selected
+from curator_llm.job.pieces import check_read, selected
 from curator_llm.job.records import (
     SAMPLE_RECORDS,
     BrokenRecordError,
@@ -25,7 +25,6 @@ from curator_llm.job.records import (
     scan,
 )
 from curator_llm.job.storage import StoredFile
-from curator_llm.spec.nearest import nearest
 
 _QUOTE, _LINE_FEED, _CARRIAGE_RETURN = b'"\n\r'
 
@@ -40,12 +39,15 @@ class CsvLines:
         One ASCII character.
     dtypes : dict
         Of the columns that are read.
+    as_number : tuple of str
+        Those that are numbers however they are written.
     header : tuple of str
         Of one file.
     """
 
     delimiter: str
     dtypes: dict[str, str] = field(default_factory=dict)
+    as_number: tuple[str, ...] = ()
     header: tuple[str, ...] = ()
 
     @classmethod
@@ -59,20 +61,19 @@ class CsvLines:
         ConfigurationError
             When a file is no CSV.
         """
-        layout, _ = cls(data.delimiter).begin(files[0])
+        layout, _ = cls(data.delimiter, as_number=data.as_number).begin(files[0])
         names = selected(list(layout.header), data.columns, data.place)
         for name in names:
             if not name or names.count(name) > 1 or layout.header.count(name) > 1:
                 what = f"{layout.header.count(name)} columns {name!r}" if name else "a column without a name"
                 msg = f"{files[0]} has {what}: list the others in `columns`, or mend the header line."
                 raise data.place.error(msg)
-        for name in data.as_text:
-            if name not in names:
-                msg = f"`as_text` names {name!r}, which is not read. {nearest(name, names)}"
-                raise data.place.error(msg)
+        check_read("as_text", data.as_text, names, data.place)
+        check_read("as_number", data.as_number, names, data.place)
         layout = replace(layout, dtypes=dict.fromkeys(names, TEXT))
         sample = layout.sample(files)
-        dtypes = {name: TEXT if name in data.as_text else dtype_of(sample.column(name).to_pylist()) for name in names}
+        dtypes = {name: dtype_of(sample.column(name).to_pylist()) for name in names}
+        dtypes |= dict.fromkeys(data.as_text, TEXT) | dict.fromkeys(data.as_number, "Float64")
         return RecordInput(files, replace(layout, dtypes=dtypes))
 
     def begin(self, file: StoredFile) -> tuple[CsvLines, int]:
@@ -211,13 +212,17 @@ class CsvLines:
         dtype = self.dtypes[name]
         if dtype == TEXT:
             return pd.array(texts, dtype=cast("Any", dtype))
-        read = READ[dtype]
-        values = [None if text is None else read(text) for text in texts.to_pylist()]
-        for row, (text, value) in enumerate(zip(texts.to_pylist(), values, strict=True)):
+        read = as_number if name in self.as_number else READ[dtype]
+        given = texts.to_pylist()
+        values = [None if text is None else read(text) for text in given]
+        for row, (text, value) in enumerate(zip(given, values, strict=True)):
             if text is not None and value is None:
+                known, others = f"the first {SAMPLE_RECORDS:,} records hold {dtype}", "`as_text` or `as_number`"
+                if name in self.as_number:
+                    known, others = "`as_number` names it", "`as_text` instead"
                 msg = (
-                    f"{span.file}, record {span.first + row:,}: column {name!r} holds {text[:60]!r}, and the first "
-                    f"{SAMPLE_RECORDS:,} records hold {dtype}: name the column in `as_text` of the input, or mend it."
+                    f"{span.file}, record {span.first + row:,}: column {name!r} holds {text[:60]!r}, and {known}: name "
+                    f"the column in {others} of the input, or mend it."
                 )
                 raise ConfigurationError(msg)
         return pd.array(cast("Any", values), dtype=cast("Any", dtype))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -14,6 +15,7 @@ from typing import Any
 TEXT = "string[pyarrow]"
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 def _whole(text: str) -> int | None:
@@ -27,6 +29,21 @@ def _number(text: str) -> float | None:
         return None
     value = float(text)
     return value if Decimal(repr(value)) == Decimal(text) else None
+
+
+def as_number(text: str) -> float | None:
+    """Return the number of a text that is known to be one, however it is written; None for no number.
+
+    More digits of a fraction than 64 bits hold are rounded, those of a whole number are not.
+
+    Examples
+    --------
+    >>> as_number("1.50"), as_number("+1e5"), as_number("007"), as_number("nan"), as_number("9007199254740993")
+    (1.5, 100000.0, 7.0, None, None)
+    """
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    is_lost = not math.isfinite(value) or (text.lstrip("+-").isdecimal() and int(text) != value)
+    return None if is_lost else value
 
 
 #: How the values of a dtype are read; None for a text that is no such value.

@@ -33,6 +33,10 @@ class Data:
         Of CSV.
     as_text : tuple of str, optional
         Of CSV: columns that are text, whatever they look like.
+    as_number : tuple of str, optional
+        Of CSV and JSONL: columns that hold decimals, even if the first records hold whole numbers alone.
+    as_number : tuple of str, optional
+        Of CSV and JSONL: columns that are decimal numbers, though the first ones may be whole.
     """
 
     format: Format
@@ -41,6 +45,26 @@ class Data:
     columns: tuple[str, ...] | None = None
     delimiter: str = ","
     as_text: tuple[str, ...] = ()
+    as_number: tuple[str, ...] = ()
+
+    def check_named(self, names: Collection[str]) -> None:
+        """Check `as_text` and `as_number` against the columns that are read.
+
+        Raises
+        ------
+        JobFileError
+            When one of theirs is not read, or stands in both.
+        """
+        for key in ("as_text", "as_number"):
+            for name in getattr(self, key):
+                if name not in names:
+                    msg = f"`{key}` names {name!r}, which is not read. {nearest(name, names)}"
+                    raise self.place.error(msg)
+        for name in self.as_number:
+            if name in self.as_text:
+                msg = f"`as_text` and `as_number` both name {name!r}: leave one out."
+                raise self.place.error(msg)
+    as_number: tuple[str, ...] = ()
 
 
 def read_input(value: Any, place: Place) -> Data:
@@ -51,11 +75,11 @@ def read_input(value: Any, place: Place) -> Data:
     JobFileError
         When it cannot be one.
     """
-    given = place.mapping(value, [*_READ, "columns", "storage_options", "delimiter", "as_text"])
+    given = place.mapping(value, [*_READ, "columns", "storage_options", "delimiter", "as_text", "as_number"])
     kind = place.one_of(given, _READ)
-    for name in ("delimiter", "as_text"):
-        if name in given and kind != "csv":
-            msg = f"`{name}` is of csv; this input is {kind}."
+    for name, kinds in (("delimiter", ["csv"]), ("as_text", ["csv"]), ("as_number", ["csv", "jsonl"])):
+        if name in given and kind not in kinds:
+            msg = f"`{name}` is of {' and '.join(kinds)}; this input is {kind}."
             raise place.error(msg)
     delimiter = given.get("delimiter", ",")
     if not isinstance(delimiter, str) or len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
@@ -63,9 +87,13 @@ def read_input(value: Any, place: Place) -> Data:
         raise (place / "delimiter").error(msg)
     lists = {
         name: (place / name).texts(given[name], "[id, text]")
-        for name in ("columns", "as_text")
+        for name in ("columns", "as_text", "as_number")
         if given.get(name) is not None
     }
+    both = sorted(set(lists.get("as_text", ())) & set(lists.get("as_number", ())))
+    if both:
+        msg = f"`as_text` and `as_number` both name {both[0]!r}: leave one out."
+        raise place.error(msg)
     return Data(cast("Format", kind), _location(given, kind, place), place / kind, delimiter=delimiter, **lists)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.columns import table_of
 from curator_llm.job.data import Data
-from curator_llm.job.pieces import selected
+from curator_llm.job.pieces import check_read, selected
 from curator_llm.job.records import SAMPLE_RECORDS, RecordInput, Span, line_ends, scan
 from curator_llm.job.storage import StoredFile
 
@@ -64,7 +64,9 @@ class JsonLines:
         if not known:
             msg = f"{files[0]} holds no rows."
             raise data.place.error(msg)
+        check_read("as_number", data.as_number, names, data.place)
         dtypes = {name: _dtype([row.get(name) for row in sample]) for name in names}
+        dtypes |= dict.fromkeys(data.as_number, "Float64")
         return RecordInput(files, cls(dtypes, selected=data.columns is not None))
 
     def begin(self, file: StoredFile) -> tuple[JsonLines, int]:
@@ -109,8 +111,9 @@ class JsonLines:
         if _types(values) <= _TYPES[dtype]:
             return pd.array(cast("Any", values), dtype=cast("Any", dtype))
         msg = (
-            f"column {name!r} of {span.file} does not hold one kind of value: the first {SAMPLE_RECORDS:,} lines have "
-            f"{dtype}, later ones something else. Make them equal, or leave the column out of `columns`."
+            f"column {name!r} of {span.file} does not hold one kind of value: the first {SAMPLE_RECORDS:,} lines, or "
+            f"`as_number`, say {dtype}, and there is something else. Make them equal; or, if all are numbers, name the "
+            "column in `as_number` of the input; or leave it out of `columns`."
         )
         raise ConfigurationError(msg)
 

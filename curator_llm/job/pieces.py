@@ -38,6 +38,20 @@ def rows_per_piece(rows: int) -> int:
     return min(MOST_ROWS, max(FEWEST_ROWS, -(-rows // FEWEST_PIECES)))
 
 
+def check_read(key: str, wanted: tuple[str, ...], names: list[str], place: Place) -> None:
+    """Check that the columns a key of the input names are read.
+
+    Raises
+    ------
+    JobFileError
+        When one of them is not.
+    """
+    for name in wanted:
+        if name not in names:
+            msg = f"`{key}` names {name!r}, which is not read. {nearest(name, names)}"
+            raise place.error(msg)
+
+
 def selected(names: list[str], columns: tuple[str, ...] | None, place: Place) -> list[str]:
     """Return the columns that are wanted, of those that are there.
 

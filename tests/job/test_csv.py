@@ -119,6 +119,17 @@ def test_a_column_named_as_text_is_text(read):
     assert read("id,n\n1,1\n2,2\n", as_text=("id",)).dtypes.astype(str).tolist() == ["string", "Int64"]
 
 
+def test_a_column_named_as_number_is_one_however_its_numbers_are_written(read, monkeypatch):
+    monkeypatch.setattr(csv_lines, "SAMPLE_RECORDS", 2)
+    frame = read("n,x\n1,a\n2,b\n1.50,c\n,d\n1e3,e\n", as_number=("n",))
+    assert str(frame["n"].dtype) == "Float64"
+    assert frame["n"].astype(object).where(frame["n"].notna(), None).tolist() == [1.0, 2.0, 1.5, None, 1000.0]
+    with pytest.raises(ConfigurationError, match=r"record 2: column 'n' holds 'b', and `as_number` names it"):
+        read("n\n1\nb\n", as_number=("n",))
+    with pytest.raises(JobFileError, match="`as_number` names 'm', which is not read"):
+        read("n\n1\n", as_number=("m",))
+
+
 @pytest.mark.parametrize("late", ["0004", "4.5", "x", "1e3"])
 def test_a_later_value_that_does_not_fit_is_an_error_with_file_record_column_and_way_out(tmp_path, monkeypatch, late):
     monkeypatch.setattr(csv_lines, "SAMPLE_RECORDS", 2)
@@ -129,7 +140,7 @@ def test_a_later_value_that_does_not_fit_is_an_error_with_file_record_column_and
     with pytest.raises(ConfigurationError) as caught:
         read_all(source)
     assert f"{path}, record 4: column 'id' holds '{late}'" in str(caught.value)
-    assert "`as_text`" in str(caught.value)
+    assert "name the column in `as_text` or `as_number`" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +241,8 @@ def test_a_long_field_is_read(read):
         ({"input": {"csv": "a.csv", "delimiter": '"'}}, "input.delimiter"),
         ({"input": {"csv": "a.csv", "as_text": "id"}}, "input.as_text: is 'id': give a list"),
         ({"input": {"jsonl": "a.jsonl", "as_text": ["id"]}}, "input: `as_text` is of csv; this input is jsonl"),
+        ({"input": {"parquet": "a", "as_number": ["id"]}}, "`as_number` is of csv and jsonl; this input is parquet"),
+        ({"input": {"csv": "a", "as_number": ["id"], "as_text": ["id"]}}, "`as_text` and `as_number` both name 'id'"),
     ],
 )
 def test_a_job_file_says_how_csv_is_read(kit, changes, said):

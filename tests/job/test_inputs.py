@@ -173,6 +173,15 @@ def test_json_columns_have_the_dtypes_of_their_first_lines(tmp_path):
     assert frame["l"].tolist() == [[1], None]
 
 
+def test_a_json_column_named_as_number_may_hold_decimals_after_its_first_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_lines, "SAMPLE_RECORDS", 2)
+    write_lines(tmp_path / "a.jsonl", [{"n": 1}, {"n": None}, {"n": 2.5}])
+    given = Data("jsonl", tmp_path / "a.jsonl", Place("job.yaml", "input"), as_number=("n",))
+    assert read_all(open_input(given))["n"].dropna().tolist() == [1.0, 2.5]
+    with pytest.raises(ConfigurationError, match="if all are numbers, name the column in `as_number`"):
+        read_all(open_input(data(tmp_path / "a.jsonl", "jsonl")))
+
+
 @pytest.mark.parametrize(
     ("last", "said"),
     [
