@@ -34,8 +34,6 @@ class Data:
     as_text : tuple of str, optional
         Of CSV: columns that are text, whatever they look like.
     as_number : tuple of str, optional
-        Of CSV and JSONL: columns that hold decimals, even if the first records hold whole numbers alone.
-    as_number : tuple of str, optional
         Of CSV and JSONL: columns that are decimal numbers, though the first ones may be whole.
     """
 
@@ -45,25 +43,6 @@ class Data:
     columns: tuple[str, ...] | None = None
     delimiter: str = ","
     as_text: tuple[str, ...] = ()
-    as_number: tuple[str, ...] = ()
-
-    def check_named(self, names: Collection[str]) -> None:
-        """Check `as_text` and `as_number` against the columns that are read.
-
-        Raises
-        ------
-        JobFileError
-            When one of theirs is not read, or stands in both.
-        """
-        for key in ("as_text", "as_number"):
-            for name in getattr(self, key):
-                if name not in names:
-                    msg = f"`{key}` names {name!r}, which is not read. {nearest(name, names)}"
-                    raise self.place.error(msg)
-        for name in self.as_number:
-            if name in self.as_text:
-                msg = f"`as_text` and `as_number` both name {name!r}: leave one out."
-                raise self.place.error(msg)
     as_number: tuple[str, ...] = ()
 
 
