@@ -18,6 +18,7 @@ from curator_llm.config import parse_duration
 from curator_llm.engine.batch import Batch
 from curator_llm.engine.line import Landing, Line, Source
 from curator_llm.engine.scopes import Scopes
+from curator_llm.engine.transport.clients import HAS_ENDED
 from curator_llm.engine.transports import Transports
 from curator_llm.errors import CuratorLLMError, EngineError, JournalError
 from curator_llm.journal.store import Journal
@@ -26,6 +27,8 @@ from curator_llm.limits.allowance import Allowance
 from curator_llm.operations.base import Operation
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Request
+
+_CRASHED_DRAIN_S = 10.0
 
 
 class Engine:
@@ -101,8 +104,7 @@ class Engine:
             self._transports.prepare(endpoint)
         with self._lock:
             if not self.alive:
-                msg = "The engine of this process has ended. Run again: replies are kept."
-                raise EngineError(msg)
+                raise EngineError(HAS_ENDED)
             batch = Batch([slot for slot, _ in requests], next(self._ordinals), lambda: self.alive)
             if batch.ended:
                 return batch
@@ -217,8 +219,9 @@ class Engine:
 
     def _crashed(self, error: BaseException) -> None:
         """End the engine: nobody may wait for what will not come. The next rows get a new one."""
-        self._closed = True
-        self._loop.stop()
+        if not self._closed:  # else the loop has to go on until the drain's end
+            self._closed = True
+            self._loop.stop()
         failure = EngineError(f"The engine failed: {type(error).__name__}: {error}. Please report this.")
         for batch in list(self._batches):
             batch.fail(failure)
@@ -236,6 +239,8 @@ class Engine:
             self._crashed(error)
         finally:
             self._closed = True
+            with contextlib.suppress(Exception):  # after a crash: clients are closed, and what is in flight is kept
+                self._loop.run_until_complete(asyncio.wait_for(self._drain(0), _CRASHED_DRAIN_S))
             for journal, writer in self._opened:
                 writer.close()
                 journal.close()

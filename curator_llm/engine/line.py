@@ -335,7 +335,8 @@ class Line:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()  # nobody here cancels one
+        if error is not None:
             self._on_crash(error)
 
 

@@ -62,7 +62,8 @@ class Transports:
 
     async def close(self) -> None:
         """End what is in flight, and close the clients that were made."""
-        for transport in self._transports.values():
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
             await transport.close()
         await self._clients.close()
 

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, QueryRewardModel, runtime
+from curator_llm.engine.transport import clients
 from curator_llm.engine.transport.client import ClientTransport
 from curator_llm.errors import ConfigurationError
 from curator_llm.services import AsyncLLMClient, LLMClient
+from curator_llm.testing import FakeServer
 from curator_llm.wire.exchange import Fault, Reply, Request
 
 SECRET = "sk-CANARY-90ab12"
@@ -108,6 +110,68 @@ def test_an_async_client_is_closed_in_its_loop_and_what_that_raises_is_dropped(h
     ask(["a"])
     runtime.close()
     assert len(closed_in) == 1
+
+
+def test_clients_are_closed_at_once_and_one_whose_close_blocks_holds_up_nothing(house, monkeypatch):
+    meet, left = threading.Barrier(2), threading.Event()
+    closed = []
+
+    class Meeting(Echo):
+        def close(self):
+            meet.wait(30)
+            closed.append(self)
+
+    class Stuck(Echo):
+        def close(self):
+            left.wait(60)
+
+    monkeypatch.setattr(clients, "_CLOSE_S", 0.5)
+    house.one, house.two, house.stuck = Meeting, Meeting, Stuck
+    for name in ("one", "two", "stuck"):
+        ask([name], client=f"house:{name}")
+    runtime.close()
+    assert len(closed) == 2
+    left.set()
+
+
+def test_a_client_that_is_made_waits_for_no_other_ones_function(house):
+    go, started = threading.Event(), threading.Event()
+
+    def slow():
+        started.set()
+        go.wait(60)
+        return Echo()
+
+    house.slow, house.fast = slow, Echo
+    found = clients.Clients()
+    made = found.get("house:fast")
+    thread = threading.Thread(target=found.get, args=("house:slow",))
+    thread.start()
+    started.wait(30)
+    assert found.get("house:fast") is made
+    assert not go.is_set()
+    go.set()
+    thread.join()
+
+
+def test_a_client_that_an_engine_has_closed_is_refused_by_the_next_one(house):
+    with FakeServer() as server:
+        kept = openai.AsyncOpenAI(api_key=SECRET, base_url=server.base_url)
+        house.make = lambda: kept
+        ask(["a"])
+        runtime.close()
+        with pytest.raises(ConfigurationError, match="returned an AsyncOpenAI that is closed: make a new one"):
+            ask(["b"])
+
+
+def test_an_engine_that_crashes_closes_its_clients(house):
+    house.make = lambda: client
+    client = Echo()
+    ask(["a"])
+    engine = runtime.engine()
+    engine._loop.call_soon_threadsafe(engine._loop.stop)  # as any crash of the thread would
+    engine._thread.join(20)
+    assert client.closed == 1
 
 
 def test_a_class_is_a_function_that_makes_a_client(house):
@@ -234,6 +298,7 @@ ODD = {
     "mute": (MuteError(), "failed", "client_error: MuteError"),
     "key": (OSError(f"refused Bearer {SECRET}"), "failed", "reset: refused Bearer [redacted]"),
     "exit": (SystemExit("no"), "failed", "client_error: SystemExit: no"),
+    "next": (StopIteration(), "failed", "client_error: "),
     "cancel": (asyncio.CancelledError(), "failed", "client_error: CancelledError"),
 }
 

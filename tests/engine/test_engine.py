@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import shutil
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
+from curator_llm.engine.transport.pyreqwest import PyreqwestTransport
 from curator_llm.errors import AuthenticationError, EngineError, JournalError, QuotaExceededError
 from curator_llm.journal.store import Journal
 from curator_llm.limits.allowance import Allowance
@@ -296,6 +298,15 @@ def test_a_bug_in_the_loop_fails_the_waiting_batches(monkeypatch):
 
     monkeypatch.setattr(Chat, "judge", broken)
     with FakeServer() as server, pytest.raises(EngineError, match="ZeroDivisionError"):
+        stage(server.base_url)(texts("abc"))
+
+
+def test_a_flight_that_somebody_cancels_fails_the_waiting_batches(monkeypatch):
+    async def cancelled(self, request):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(PyreqwestTransport, "send", cancelled)
+    with FakeServer() as server, pytest.raises(EngineError, match="CancelledError"):
         stage(server.base_url)(texts("abc"))
 
 

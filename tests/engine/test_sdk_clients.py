@@ -92,6 +92,20 @@ def test_a_provider_of_tokens_that_fails_for_a_while_delays_rows_and_fails_none(
         assert server.ledger.requests == 2
 
 
+def test_a_provider_of_tokens_that_was_cancelled_delays_its_row_alone(house):
+    asked = []
+
+    async def token():
+        asked.append(None)
+        if len(asked) == 2:
+            raise asyncio.CancelledError  # as of a refresh that others wait for, too
+        return SECRET
+
+    with FakeServer(api_key=SECRET) as server:
+        house.make = lambda: openai.AsyncOpenAI(api_key=token, base_url=server.base_url)
+        assert ask(["a", "b", "c"])["a__status"].tolist() == ["ok"] * 3
+
+
 @pytest.mark.parametrize(("version", "closes"), [(b"HTTP/1.1", True), (b"HTTP/2", False)])
 def test_a_connection_is_asked_to_close_where_the_protocol_has_it(version, closes, house):
     sent = []

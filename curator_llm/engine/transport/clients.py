@@ -11,14 +11,19 @@ import os
 import platform
 import sys
 import threading
+from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from curator_llm.engine.transport.deadlines import Deadlines
+from curator_llm.engine.transport.threads import NoThreadError, Threads
 from curator_llm.errors import ConfigurationError, EngineError
 from curator_llm.services.model_client import AsyncLLMClient, LLMClient
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+HAS_ENDED = "The engine of this process has ended. Run again: replies are kept."
 _CLOSE_S = 5.0
 _WANTED = "an openai.AsyncOpenAI (AsyncAzureOpenAI, ...), an LLMClient or an AsyncLLMClient of curator_llm.services"
 
@@ -28,6 +33,8 @@ class Clients:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: One for each reference: a function that takes long holds up nobody who asks for another client.
+        self._making: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._made: dict[str, Any] = {}
         self._closed = False
 
@@ -40,33 +47,45 @@ class Clients:
             When it cannot be made on this machine, or is of no use.
         """
         with self._lock:
+            making = self._making[reference]
+        with making:
+            client = self._made.get(reference)
+            if client is None and not self._closed:
+                client = self._made[reference] = _checked(_make(reference), reference)
             if self._closed:
-                msg = "The engine of this process has ended. Run again: replies are kept."
-                raise EngineError(msg)
-            if reference not in self._made:
-                self._made[reference] = _checked(_make(reference), reference)
-            return self._made[reference]  # type: ignore[no-any-return]
+                raise EngineError(HAS_ENDED)
+            return client  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Close what was made; nothing it raises matters any more."""
-        with self._lock:
-            self._closed = True
-            made, self._made = list(self._made.values()), {}
-        for client in made:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_CLOSE_S):
-                    await _close(client)
-
-
-async def _close(client: Any) -> None:
-    """Close a client, or the SDK's client in it."""
-    for holder in (client, getattr(client, "client", None)):
-        close = getattr(holder, "aclose", None) or getattr(holder, "close", None)
-        if close is not None:
-            closing = close()
-            if inspect.isawaitable(closing):
-                await closing
+        """Close what was made, all at once; nothing it raises matters any more."""
+        self._closed = True
+        made, self._made = list(self._made.values()), {}
+        if not made:
             return
+        deadlines = Deadlines(_CLOSE_S)
+        threads = Threads(len(made), deadlines)
+        await asyncio.gather(*(_close(client, threads, deadlines) for client in made))
+        threads.close()
+
+
+async def _close(client: Any, threads: Threads, deadlines: Deadlines) -> None:
+    """Close a client, or the SDK's client in it; what may block does so in a thread."""
+    with contextlib.suppress(BaseException):
+        for holder in (client, getattr(client, "client", None)):
+            close = getattr(holder, "aclose", None) or getattr(holder, "close", None)
+            if close is not None:
+                closing = close() if inspect.iscoroutinefunction(close) else await _called(close, threads)
+                if inspect.isawaitable(closing):
+                    async with deadlines.attempt():
+                        await closing
+                return
+
+
+async def _called(close: Callable[[], Any], threads: Threads) -> Any:
+    try:
+        return await threads.call(close, {})
+    except NoThreadError:  # as the interpreter ends
+        return close()
 
 
 def _make(reference: str) -> Any:
@@ -107,8 +126,14 @@ def _checked(made: Any, reference: str) -> Any:
         from curator_llm.services.openai_client import AsyncOpenAIClient
 
         if type(made) is AsyncOpenAIClient and isinstance(made.client, openai.AsyncOpenAI):
-            return made.client
+            made = made.client
         if isinstance(made, openai.AsyncOpenAI):
+            if made.is_closed():
+                msg = (
+                    f"client={reference!r} returned an {type(made).__name__} that is closed: make a new one at each "
+                    "call. What is kept (in a variable, or by functools.cache) was closed with the engine that had it."
+                )
+                raise ConfigurationError(msg)
             return made
         if isinstance(made, openai.OpenAI):
             kind = type(made).__name__

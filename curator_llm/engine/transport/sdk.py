@@ -85,7 +85,7 @@ class SdkTransport:
                 outcome = await self._read(response, started)
         except TimeoutError:
             outcome = self._deadlines.passed(time.monotonic() - started)
-        except Exception as error:  # noqa: BLE001  a transport never raises: whatever it is belongs to this row
+        except BaseException as error:  # noqa: BLE001  a user's code may raise anything: it belongs to this row
             outcome = self._judged(error, time.monotonic() - started, answered=response is not None)
         if isinstance(outcome, Reply):
             self._renewal.worked(outcome.elapsed_s)
@@ -123,7 +123,7 @@ class SdkTransport:
         finally:
             await response.aclose()
 
-    def _judged(self, error: Exception, elapsed_s: float, *, answered: bool) -> Reply | Fault:
+    def _judged(self, error: BaseException, elapsed_s: float, *, answered: bool) -> Reply | Fault:
         with contextlib.suppress(Exception):  # httpx raises when there is no request
             self._learn(error.request.headers)  # type: ignore[attr-defined]
         redact = self._redaction.redact_words

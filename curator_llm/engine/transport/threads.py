@@ -16,7 +16,7 @@ _Job = tuple[Future[Any], Callable[..., Any], Mapping[str, Any]]
 
 
 class NoThreadError(Exception):
-    """No thread was free before the deadline: nothing was called."""
+    """No thread was free before the deadline, or could be started: nothing was called."""
 
 
 class Threads:
@@ -43,7 +43,7 @@ class Threads:
         Raises
         ------
         NoThreadError
-            When all threads are held by calls longer than the deadline.
+            When all threads are held by calls longer than the deadline, or the process can start none.
         TimeoutError
             At the deadline; the call may still be running.
         """
@@ -55,9 +55,13 @@ class Threads:
             raise NoThreadError(msg) from None
         self._running += 1
         if self._running > self._started:
+            name = f"curator-llm client {self._started + 1}"
+            try:
+                threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
+            except RuntimeError as error:  # at the limit of the system, or as the interpreter ends
+                self._give_back()
+                raise NoThreadError(str(error)) from None
             self._started += 1
-            name = f"curator-llm client {self._started}"
-            threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
         job: Future[Any] = Future()
         loop = asyncio.get_running_loop()
         job.add_done_callback(lambda _: self._give_back_soon(loop))
@@ -85,6 +89,8 @@ def _work(jobs: SimpleQueue[_Job | None]) -> None:
         if future.set_running_or_notify_cancel():
             try:
                 future.set_result(call(**parameters))
+            except StopIteration:  # no future can raise it
+                future.set_exception(RuntimeError("the call raised StopIteration"))
             except BaseException as error:  # noqa: BLE001  it is raised in the row that asked
                 future.set_exception(error)
         del job, future, call, parameters  # a reply must not stay in memory until the next call
