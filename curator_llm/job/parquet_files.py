@@ -84,6 +84,10 @@ class ParquetInput:
     columns : list of str
     where : Path or StorePath
         For errors.
+
+    Notes
+    -----
+    A NaN is a null, as pandas has it: it is read as one, and written as one.
     """
 
     dataset: Any
