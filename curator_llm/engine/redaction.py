@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 _MARK = b"[redacted]"
 _LOOKS_SECRET = re.compile(rb"\bsk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
+#: In addresses: the query, where some servers take the key, and a user with a password.
+_IN_ADDRESS = re.compile(rb"(?<=\?)[^\s'\"<>\\?]*=[^\s'\"<>\\]*|(?<=://)[^\s/?#'\"\\]+(?=@)")
 #: Shorter values would mark ordinary words.
 _SHORTEST_REDACTED = 6
 #: Some clients sign each request anew: what is known must not grow with the run.
@@ -39,16 +41,16 @@ class Redaction:
                 data = data.replace(form, _MARK)
         return data
 
-    def text(self, text: str) -> str:
-        """Return the text without secrets."""
-        return self.redact(text.encode("utf-8", "replace")).decode()
-
     def redact_words(self, words: bytes) -> bytes:
-        """Return what an exception says without secrets, and without what looks like one: not all keys are known here.
+        """Return what an exception says without secrets, and what may be or hold one: not all keys are known here.
 
         A model's text is not for this: it may speak of keys.
         """
-        return _LOOKS_SECRET.sub(_MARK, self.redact(words))
+        return _LOOKS_SECRET.sub(_MARK, _IN_ADDRESS.sub(_MARK, self.redact(words)))
+
+    def text(self, text: str) -> str:
+        """Return the words of an exception or a header likewise."""
+        return self.redact_words(text.encode("utf-8", "replace")).decode()
 
 
 def _forms_of(secret: str) -> set[bytes]:

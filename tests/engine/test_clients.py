@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import textwrap
@@ -297,6 +298,11 @@ ODD = {
     "bug": (ZeroDivisionError(f"at {SECRET}\nsecond"), "failed", "client_error: ZeroDivisionError: at [redacted]"),
     "mute": (MuteError(), "failed", "client_error: MuteError"),
     "key": (OSError(f"refused Bearer {SECRET}"), "failed", "reset: refused Bearer [redacted]"),
+    "url": (
+        OSError(f"400 for url: https://u:pw-CANARY@a.example/v1/x?key={SECRET[3:]}&n=1"),
+        "failed",
+        "reset: 400 for url: https://[redacted]@a.example/v1/x?[redacted]",
+    ),
     "exit": (SystemExit("no"), "failed", "client_error: SystemExit: no"),
     "next": (StopIteration(), "failed", "client_error: "),
     "cancel": (asyncio.CancelledError(), "failed", "client_error: CancelledError"),
@@ -314,6 +320,23 @@ def test_what_a_client_returns_or_raises_ends_its_row_alone(kind, house):
         assert "second" not in found
     asked = client.asked if kind is Echo else client.echo.asked
     assert [asked.count(prompt) for prompt in ODD] == [1 if status == "empty" else 2 for _, status, _ in ODD.values()]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionRefusedError(111, "Connection refused"), socket.gaierror(-3, "Temporary failure in name resolution")],
+)
+def test_a_server_that_a_client_cannot_reach_for_a_while_delays_rows_and_costs_no_attempt(error, house):
+    class Flaky(Echo):
+        def query_model(self, *, messages, model):
+            answer = super().query_model(messages=messages, model=model)
+            if self.asked.count("b") in {1, 2}:
+                raise error
+            return answer
+
+    house.make = Flaky
+    out = ask(["a", "b"], max_attempts=1, details=["attempts"])
+    assert (out["a__status"].tolist(), out["a__attempts"].tolist()) == (["ok", "ok"], [1, 1])
 
 
 def test_a_bug_in_a_client_is_asked_again_by_a_rerun(house):

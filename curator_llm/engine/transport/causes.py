@@ -93,7 +93,10 @@ def _plain(error: BaseException, chain: list[BaseException]) -> tuple[FaultKind,
         return "certificate", False
     if isinstance(error, TimeoutError):
         return "timeout", True
-    return ("reset", True) if isinstance(error, OSError) else None
+    if not isinstance(error, OSError):
+        return None
+    unsent = any(isinstance(cause, ConnectionRefusedError | socket.gaierror) for cause in chain)
+    return ("connect", False) if unsent else ("reset", True)
 
 
 def _step(chain: list[BaseException]) -> FaultKind:

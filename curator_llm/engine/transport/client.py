@@ -94,7 +94,7 @@ class ClientTransport:
 
     def _judged(self, error: BaseException, elapsed_s: float) -> Reply | Fault:
         redact = self._redaction.redact_words
-        said = redact(words_of(error).encode("utf-8", "replace")).decode()
+        said = self._redaction.text(words_of(error))
         if isinstance(error, NoThreadError):
             return Fault("connect", False, str(error), elapsed_s)
         if isinstance(error, TimeoutError):

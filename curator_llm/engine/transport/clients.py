@@ -54,7 +54,7 @@ class Clients:
                 client = self._made[reference] = _checked(_make(reference), reference)
             if self._closed:
                 raise EngineError(HAS_ENDED)
-            return client  # type: ignore[no-any-return]
+            return client  # type: ignore[return-value]
 
     async def close(self) -> None:
         """Close what was made, all at once; nothing it raises matters any more."""
