@@ -64,11 +64,13 @@ class ParquetPiece:
             When a store does not give them.
         """
         tables = []
+        is_local = isinstance(self.where, Path)
+        bad: Any = (pa.ArrowException, OSError) if is_local else pa.ArrowException  # Arrow raises either
         for group in self.row_groups:
-            with reached(self.where, local=isinstance(self.where, Path)):
+            with reached(self.where, local=is_local):
                 try:
                     tables.append(group.to_table(schema=self.schema, columns=list(self.columns)))
-                except pa.ArrowException as error:
+                except bad as error:
                     msg = f"{group.path} cannot be read with the types of the first file: {str(error).splitlines()[0]}"
                     raise ConfigurationError(msg) from None
         return _to_pandas(pa.concat_tables(tables).slice(self.start, self.rows))

@@ -146,6 +146,15 @@ def test_a_parquet_value_that_the_first_file_s_type_does_not_hold_is_an_error_wi
         read_all(open_input(data(tmp_path)))
 
 
+def test_a_parquet_file_whose_rows_are_damaged_is_an_error_with_its_file(tmp_path):
+    pq.write_table(pa.table({"n": range(5_000)}), tmp_path / "a.parquet", use_dictionary=False)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[4:400] = b"\xff" * 396
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"a\.parquet cannot be read"):
+        read_all(open_input(data(tmp_path)))
+
+
 def test_lines_are_read_once_each_however_pieces_cut_the_file(tmp_path, monkeypatch):
     rows = [{"n": n, "text": "ä" * (n % 7)} for n in range(60)]
     path = tmp_path / "a.jsonl"
