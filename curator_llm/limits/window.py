@@ -1,8 +1,16 @@
-"""The window: how many requests a throttling server seems to bear.
+"""The window: how many requests a server seems to bear. One pure rule for throttling, for outages and for recovery.
 
-It starts wide open. The first 429 or 503 of a burst cuts it to three quarters of what was in flight; replies to
-requests sent before the cut belong to the same burst and cut no further. Good replies open it again, by one for each
-window of them; if it had not been full, what the server bears is not known, and each good reply opens it by one.
+It starts wide open. Three things make it smaller:
+
+- The first 429 or 503 of a burst cuts it to three quarters of what was in flight; replies to requests sent before the
+  cut belong to the same burst and cut no further.
+- A server that fails more requests than it answers is cut in the same way (`CREDIT` failures are borne beyond that).
+- `IN_A_ROW` failures without an answer between them are an outage: the window rests at one. After 1, 2, 4 and then
+  every `LONGEST_REST_S` seconds one request tries, and the first answer ends the outage.
+
+Good replies open it again: by one each up to where it stood before (doubling with each round trip), then by one for
+each window of them, until it is wide open. Where it was not full when it was cut, what the server bears is not known,
+and each good reply opens it by one.
 """
 
 from __future__ import annotations
@@ -10,10 +18,20 @@ from __future__ import annotations
 import math
 
 CUT = 0.75
+IN_A_ROW = 5
+LONGEST_REST_S = 5.0
+CREDIT = 100
 
 
 class Window:
     """The rule of one line. Pure; the clock is passed in.
+
+    Attributes
+    ----------
+    size : float
+        How many requests may be in flight; inf while it is wide open.
+    resting : bool
+        Whether an outage is under way.
 
     Examples
     --------
@@ -21,15 +39,22 @@ class Window:
     >>> window.throttled(in_flight=8, sent_at=0.0, now=1.0, cap=8)
     >>> window.size
     6.0
+    >>> [window.failed(in_flight=6, sent_at=2.0, now=3.0, cap=8) for _ in range(5)], window.size
+    ([0.0, 0.0, 0.0, 0.0, 1.0], 1.0)
     """
 
     def __init__(self) -> None:
         self.size = math.inf
+        self.resting = False
         self._threshold = math.inf
         self._cut_at = -math.inf
+        self._in_a_row = 0
+        self._credit = CREDIT
+        self._rest_s = 0.0
 
     def throttled(self, in_flight: int, sent_at: float, now: float, *, cap: int) -> None:
-        """Cut, unless the request was sent before the last cut."""
+        """Cut, unless the request was sent before the last cut. The server is there: an outage has ended."""
+        self._in_a_row, self.resting = 0, False
         if sent_at <= self._cut_at:
             return
         was_full = in_flight >= min(self.size, cap)
@@ -37,8 +62,30 @@ class Window:
         self._threshold = self.size if was_full else cap
         self._cut_at = now
 
+    def failed(self, in_flight: int, sent_at: float, now: float, *, cap: int) -> float:
+        """Count a failure that says nothing about its row; return how long nothing is to start, in seconds."""
+        if self.resting and sent_at <= self._cut_at:
+            return 0.0  # it was under way when the outage began
+        self._in_a_row += 1
+        self._credit = max(0, self._credit - 1)
+        if self.resting:
+            self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s)
+        elif self._in_a_row >= IN_A_ROW:
+            self._threshold, self.size = max(1.0, min(self.size, cap)), 1.0
+            self.resting, self._rest_s = True, 1.0
+        else:
+            if not self._credit:
+                in_a_row = self._in_a_row
+                self.throttled(in_flight, sent_at, now, cap=cap)
+                self._in_a_row = in_a_row
+            return 0.0
+        self._cut_at = now
+        return self._rest_s
+
     def succeeded(self, cap: int) -> None:
         """Open by one reply's worth; at the cap it is wide open again."""
+        self._in_a_row, self.resting = 0, False
+        self._credit = min(CREDIT, self._credit + 1)
         if self.size < math.inf:
             self.size += 1.0 if self.size < self._threshold else 1.0 / self.size
             if self.size >= cap:

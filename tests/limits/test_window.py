@@ -46,15 +46,94 @@ def test_good_replies_open_it_by_one_per_window() -> None:
     assert 75.9 < window.size <= 76
 
 
+def fail(window: Window, times: int, *, sent_at: float = 0.0, now: float = 1.0, in_flight: int = 64) -> list[float]:
+    return [window.failed(in_flight, sent_at, now, cap=64) for _ in range(times)]
+
+
+def test_five_failures_in_a_row_are_an_outage_and_one_request_at_a_time_tries() -> None:
+    window = Window()
+    assert fail(window, 5) == [0, 0, 0, 0, 1]
+    assert (window.size, window.resting) == (1, True)
+
+
+def test_an_answer_in_between_makes_it_no_outage() -> None:
+    window = Window()
+    for _ in range(20):
+        fail(window, 4)
+        window.succeeded(cap=64)
+    assert not window.resting
+
+
+def test_what_was_under_way_when_the_outage_began_prolongs_nothing() -> None:
+    window = Window()
+    fail(window, 5)
+    assert fail(window, 59) == [0] * 59
+    assert fail(window, 1, sent_at=2.0, now=2.0) == [2]
+
+
+def test_tries_are_a_second_apart_then_two_then_four_then_five() -> None:
+    window = Window()
+    rests, now = fail(window, 5), 1.0
+    for _ in range(5):
+        now += 10
+        rests += fail(window, 1, sent_at=now - 1, now=now)
+    assert rests[4:] == [1, 2, 4, 5, 5, 5]
+
+
+def test_after_an_outage_it_doubles_to_where_it_was_within_a_few_round_trips() -> None:
+    window = Window()
+    fail(window, 5)
+    rounds = 0
+    while window.size < math.inf:
+        rounds += 1
+        for _ in range(int(window.size)):
+            window.succeeded(cap=64)
+    assert rounds == 6  # 1, 2, 4, ... 64
+
+
+def test_after_an_outage_it_does_not_double_beyond_what_a_throttling_server_bore() -> None:
+    window = Window()
+    window.throttled(in_flight=64, sent_at=0.0, now=1.0, cap=64)
+    fail(window, 5, sent_at=2.0, now=3.0, in_flight=48)
+    for _ in range(47):
+        window.succeeded(cap=64)
+    assert window.size == 48
+    window.succeeded(cap=64)
+    assert window.size < 49
+
+
+def test_a_server_that_throttles_is_there() -> None:
+    window = Window()
+    fail(window, 5)
+    window.throttled(in_flight=1, sent_at=2.0, now=3.0, cap=64)
+    assert (window.size, window.resting) == (1, False)
+
+
+def test_a_server_that_fails_more_than_it_answers_is_cut_and_one_that_fails_less_is_not() -> None:
+    worse, better = Window(), Window()
+    now = 0.0
+    for _ in range(200):
+        for window, failures in ((worse, 3), (better, 2)):
+            now += 1
+            fail(window, failures, sent_at=now - 0.5, now=now)
+            window.succeeded(cap=64)
+            window.succeeded(cap=64)
+    assert worse.size < 48
+    assert better.size == math.inf
+
+
 @_any_machine
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 300), st.floats(0, 5)), max_size=200))
-def test_it_always_lets_one_request_through(steps: list[tuple[bool, int, float]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from("gtf"), st.integers(1, 300), st.floats(0, 5)), max_size=200))
+def test_it_always_lets_one_request_through(steps: list[tuple[str, int, float]]) -> None:
     window = Window()
     now = 0.0
-    for good, in_flight, gap in steps:
+    for kind, in_flight, gap in steps:
         sent_at, now = now, now + gap
-        if good:
+        if kind == "g":
             window.succeeded(cap=1_000_000)
-        else:
+        elif kind == "t":
             window.throttled(in_flight, sent_at, now, cap=300)
+        else:
+            assert 0 <= window.failed(in_flight, sent_at, now, cap=300) <= 5
         assert window.size >= 1
+        assert not window.resting or window.size == 1
