@@ -80,13 +80,18 @@ class Flight:
     sent_at: float = 0.0
     due: float = 0.0
     key_version: int = 0
-    renamed: bool = False
+    refused_name: str | None = None
     refreshed: bool = False
 
     @property
     def name(self) -> tuple[Path | None, bytes]:
         """What flights are known by: equal ones are one."""
         return self.source.journal, self.request.key
+
+    @property
+    def server(self) -> tuple[Transport, str]:
+        """Who is asked: one scope may have several servers and models."""
+        return self.source.transport, self.source.endpoint.model
 
     def fail(self, error: CuratorLLMError) -> None:
         """Fail every batch that waits for it."""
@@ -138,7 +143,7 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
-        self._refused_name: str | None = None  # the code that says which
+        self._refused_names: dict[tuple[Transport, str], str] = {}  # the codes that say which
 
     @property
     def backlog(self) -> int:
@@ -262,13 +267,14 @@ class Line:
             history.waited_s += max(0.0, flight.sent_at - flight.due)  # for quotas and for others: not its own fault
             flight.key_version = source.transport.key_version
             self.counts["sent"] += 1
-            outcome = await source.transport.send(self._outgoing(flight))
+            request = self._outgoing(flight)
+            outcome = await source.transport.send(request)
             now = time.monotonic()
-            verdict = judge(outcome, source.operation.judge)
+            verdict = _judged(flight, outcome, request)
             used = None if verdict.input_tokens is None else verdict.input_tokens + (verdict.output_tokens or 0)
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
             opened = not self.history.answered
-            if not await self._mended(flight, verdict):
+            if not await self._mended(flight, request, verdict):
                 self.history.note(verdict, now)
                 self._after(flight, outcome, verdict, now)
                 opened &= self.history.answered
@@ -277,17 +283,15 @@ class Line:
                 self.pump()  # there may be room for more than the one that ended
 
     def _outgoing(self, flight: Flight) -> Request:
-        body = renamed(flight.request.body, self._refused_name)
+        body = renamed(flight.request.body, flight.refused_name or self._refused_names.get(flight.server))
         if body is flight.request.body:
             return flight.request
-        flight.renamed = True
         return msgspec.structs.replace(flight.request, body=body)
 
-    async def _mended(self, flight: Flight, verdict: Verdict) -> bool:
+    async def _mended(self, flight: Flight, request: Request, verdict: Verdict) -> bool:
         """Mend what costs no attempt, once per flight, and put it back: a renamed parameter, a key that was rotated."""
-        body = flight.request.body
-        if not flight.renamed and renamed(body, verdict.code) is not body:
-            self._refused_name = verdict.code
+        if flight.refused_name is None and renamed(request.body, verdict.code) is not request.body:
+            flight.refused_name = self._refused_names[flight.server] = verdict.code or ""
         elif verdict.code == "authentication" and not flight.refreshed and flight.waiters:
             flight.refreshed = True
             refresh_key = flight.source.transport.refresh_key
@@ -338,6 +342,13 @@ class Line:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()  # nobody here cancels one
         if error is not None:
             self._on_crash(error)
+
+
+def _judged(flight: Flight, outcome: Reply | Fault, request: Request) -> Verdict:
+    verdict = judge(outcome, flight.source.operation.judge, request.body)
+    if flight.refused_name is None or renamed(request.body, verdict.code) is request.body:
+        return verdict
+    return msgspec.structs.replace(verdict, kind="transient")  # replicas that do not know the same name
 
 
 def _record(flight: Flight, outcome: Reply | Fault, verdict: Verdict, step: Done) -> Record:

@@ -22,8 +22,9 @@ MAX_RETRY_AFTER_S = 900.0
 PATIENT_FROM_TRY = 10
 #: From this throttled try on a row that others overtake is on its own, and holds nobody up.
 SINGLED_OUT_FROM_TRY = 4
-#: After the line has had an answer, so many refusals (403, 404) in a row end the run.
+#: After the line has had an answer, so many requests in a row that are refused (403, 404, a schema) end the run.
 MAX_REFUSALS_IN_A_ROW = 3
+_PASSING = frozenset({"authentication", "not_found", "request_refused"})
 
 #: What may have been paid for and is likely to come again: tried twice.
 _MALFORMED = frozenset({"malformed", "error_in_200", "client_error"})
@@ -61,7 +62,7 @@ class LineHistory:
         Replies that were neither refusals nor throttled.
     timeouts : int
     refusals : int
-        403 and 404 in a row.
+        Requests in a row that were refused (403, 404, a schema), each counted once.
     out_of_reach_since : float or None
         When the first request of an unanswered line failed to reach a server.
     """
@@ -76,9 +77,7 @@ class LineHistory:
         """Take a verdict into account, before `next_step`."""
         if verdict.kind == "transient" and not verdict.sent:
             self.out_of_reach_since = now if self.out_of_reach_since is None else self.out_of_reach_since
-        elif verdict.kind == "run":
-            self.refusals += 1
-        elif verdict.code not in _NO_ANSWER:
+        elif verdict.kind != "run" and verdict.code not in _NO_ANSWER:
             self.answered, self.refusals, self.out_of_reach_since = True, 0, None
             self.answers += verdict.kind != "throttled"
         elif verdict.code == "timeout":
@@ -102,6 +101,8 @@ class History:
         For a throttling server.
     billed : bool
         Whether any attempt was, or may have been.
+    refused : bool
+        Whether it counts among the line's refusals.
     """
 
     policy: RetryPolicy
@@ -115,6 +116,7 @@ class History:
     first_sent_at: float | None = None
     waited_s: float = 0.0
     billed: bool = False
+    refused: bool = False
 
     def deadline(self) -> float:
         """Return the moment after which nothing is sent."""
@@ -172,14 +174,16 @@ def next_step(history: History, verdict: Verdict, now: float, rng: random.Random
 
 
 def _after_refusal(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
-    """Stop at once, except for a 403 or 404 in the middle of a run that was going well."""
+    """Stop at once, except for a refusal in the middle of a run that was going well, which may be about one row."""
     line = history.line
-    passing = verdict.code in {"authentication", "not_found"} and not (verdict.text or "").startswith("401")
+    line.refusals += not history.refused
+    history.refused = True
+    passing = verdict.code in _PASSING and not (verdict.text or "").startswith("401")
     if not passing or not line.answered or line.refusals >= MAX_REFUSALS_IN_A_ROW:
         return Stop()
     history.attempts += 1
     if history.attempts >= history.policy.max_attempts:
-        return Done("failed", final=False)
+        return Done(verdict.status, final=verdict.status == "rejected")
     return _again_or_failed(history, now + _backoff_s(history.attempts, rng), now)
 
 

@@ -35,6 +35,8 @@ _SCHEMA_REFUSED = re.compile(
     r"|\bloc\W+body\W+(response_format|guided_|structured_outputs)",
     re.IGNORECASE,
 )
+#: The fields by which a form is asked for: of the API; of vLLM, SGLang, llama.cpp and NIM in ``extra_body``.
+_FORM_FIELD = re.compile(r"response_format|guided_\w+|structured_outputs|json_schema|grammar|regex|ebnf|nvext")
 _UNKNOWN_FIELD = re.compile(
     r"extra_forbidden\W+loc\W+body\W+max_completion_tokens\b"
     r"|(unrecognized|unknown|unexpected|unsupported)[\w ]{0,40}\W+max_completion_tokens\b",
@@ -79,13 +81,22 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     model: str | None = None
 
 
-def judge(outcome: Reply | Fault, judge_body: Callable[[bytes], Verdict]) -> Verdict:
-    """Say what came back. `judge_body` is the operation's reading of a body that came without an error."""
+def judge(outcome: Reply | Fault, judge_body: Callable[[bytes], Verdict], asked: bytes) -> Verdict:
+    """Say what came back.
+
+    Parameters
+    ----------
+    outcome : Reply or Fault
+    judge_body : callable
+        The operation's reading of a body that came without an error.
+    asked : bytes
+        The request's body.
+    """
     if isinstance(outcome, Fault):
         return _judge_fault(outcome)
     if answered(outcome.http):
         return judge_body(outcome.body)
-    return _judge_error(outcome, parse_error(outcome.body))
+    return _judge_error(outcome, parse_error(outcome.body), asked)
 
 
 def answered(http: int | None) -> bool:
@@ -112,7 +123,7 @@ def _judge_fault(fault: Fault) -> Verdict:
     return Verdict("transient", code=fault.kind, text=fault.message, billed=fault.sent, sent=fault.sent)
 
 
-def _judge_error(reply: Reply, error: ErrorBody) -> Verdict:
+def _judge_error(reply: Reply, error: ErrorBody, asked: bytes) -> Verdict:
     http = reply.http
     text = f"{http} {error.message}".strip()
     should_retry = reply.headers.get("x-should-retry")
@@ -134,8 +145,8 @@ def _judge_error(reply: Reply, error: ErrorBody) -> Verdict:
         return Verdict("transient", status="rejected", code="bad_request", text=text)
     if error.code == "content_filter" or "content_filter" in error.type:
         return Verdict("final", status="filtered", code="content_filter", text=text)
-    if refuses_schema(http, error):
-        return Verdict("run", code="request_refused", text=text)
+    if refuses_schema(http, error) and _asks_for_form(asked):
+        return Verdict("run", status="rejected", code="request_refused", text=text)
     return Verdict("final", status="rejected", code=_rejection(http, error), text=text)
 
 
@@ -160,6 +171,10 @@ def refuses_schema(http: int, error: ErrorBody) -> bool:
         return True
     echo = _ECHO.search(error.message)
     return _SCHEMA_REFUSED.search(error.message[: echo.start()] if echo else error.message) is not None
+
+
+def _asks_for_form(asked: bytes) -> bool:
+    return any(_FORM_FIELD.fullmatch(name) for name in msgspec.json.decode(asked, type=dict[str, msgspec.Raw]))
 
 
 def asks_for_max_completion_tokens(http: int, error: ErrorBody) -> bool:

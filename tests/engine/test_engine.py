@@ -221,6 +221,24 @@ def test_a_server_that_keeps_naming_max_completion_tokens_does_not_ask_for_ever(
         assert server.ledger.requests == 1
 
 
+def limited(base_url, model: str = "m") -> QueryModel:
+    endpoint = Endpoint(model, base_url=base_url, scope="team", max_concurrent_requests=1)
+    return QueryModel(endpoint, prompt="{text}", output="a", generation={"max_tokens": 8})
+
+
+def test_servers_of_one_scope_may_know_the_length_limit_by_different_names():
+    with FakeServer(only_max_completion_tokens=True) as new, FakeServer(only_max_tokens=True) as old:
+        for name, server in {"new": new, "old": old}.items():
+            assert set(limited(server.base_url, name)(texts("abc"))["a__status"]) == {"ok"}
+        assert (new.ledger.by_status[400], old.ledger.by_status) == (1, {200: 3})
+
+
+def test_replicas_may_know_the_length_limit_by_different_names():
+    with FakeServer(only_max_completion_tokens=True) as new, FakeServer(only_max_tokens=True) as old:
+        out = limited([new.base_url, old.base_url])(texts("abcdef"))
+        assert set(out["a__status"]) == {"ok"}
+
+
 def test_endpoints_of_one_scope_that_disagree_are_warned_of_once_while_both_are_in_use():
     with FakeServer(latency=0.05) as server:
         wide = stage(server.base_url, scope="team", max_concurrent_requests=20)

@@ -341,6 +341,18 @@ def test_an_answer_in_between_starts_the_count_of_refusals_anew() -> None:
         assert not isinstance(Row(line=line).take(verdict), Stop)
 
 
+def test_one_row_that_is_refused_again_and_again_stops_no_run_that_had_answers() -> None:
+    row = Row(line=LineHistory(answered=True))
+    steps = [row.take(FORBIDDEN) for _ in range(5)]
+    assert [type(step) for step in steps] == [Again, Again, Again, Again, Done]
+
+
+def test_a_row_whose_schema_is_refused_while_those_of_others_pass_is_rejected() -> None:
+    row = Row(line=LineHistory(answered=True))
+    steps = [row.take(Verdict("run", status="rejected", code="request_refused", text="400 no")) for _ in range(5)]
+    assert steps[-1] == Done("rejected", final=True)
+
+
 def test_a_row_that_is_refused_again_and_again_while_others_are_answered_fails() -> None:
     line = LineHistory(answered=True)
     row = Row(line=line)

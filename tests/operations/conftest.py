@@ -33,7 +33,7 @@ def record() -> Callable[..., Record]:
 
     def make(operation: Operation, outcome: bytes | Reply | Fault, **changes: Any) -> Record:
         outcome = Reply(200, {}, outcome, 0.5) if isinstance(outcome, bytes) else outcome
-        verdict = judge(outcome, operation.judge)
+        verdict = judge(outcome, operation.judge, b"{}")
         reply = outcome if isinstance(outcome, Reply) else None
         fields: dict[str, Any] = {
             "key": "0" * 32,

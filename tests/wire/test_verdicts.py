@@ -16,9 +16,12 @@ def error(message: str = "it says why", **fields: Any) -> bytes:
     return json.dumps({"error": {"message": message, **fields}}).encode()
 
 
-def judged(http: int, body: bytes = b"", **headers: str) -> Verdict:
+FORM = b'{"messages":[],"response_format":{"type":"json_object"}}'
+
+
+def judged(http: int, body: bytes = b"", *, asked: bytes = FORM, **headers: str) -> Verdict:
     reply = Reply(http, {name.replace("_", "-"): value for name, value in headers.items()}, body, 0.1)
-    return judge(reply, malformed)
+    return judge(reply, malformed, asked)
 
 
 # --- replies ----------------------------------------------------------------------------------------------------------
@@ -26,7 +29,7 @@ def judged(http: int, body: bytes = b"", **headers: str) -> Verdict:
 def test_a_body_without_an_error_is_judged_by_the_operation(http: int) -> None:
     verdict = Verdict("final", status="ok")
     assert (
-        judge(Reply(http, {}, b"the body", 0.1), lambda body: verdict if body == b"the body" else malformed(body))
+        judge(Reply(http, {}, b"the body", 0.1), lambda body: verdict if body == b"the body" else malformed(body), FORM)
         is verdict
     )
 
@@ -181,23 +184,23 @@ def test_an_empty_success_is_malformed_and_no_redirect(http: int) -> None:
 def test_faults_of_the_network_may_pass_and_are_billed_if_they_were_sent(
     kind: FaultKind, sent: bool, expected: str
 ) -> None:
-    verdict = judge(Fault(kind, sent, "it broke"), malformed)
+    verdict = judge(Fault(kind, sent, "it broke"), malformed, FORM)
     assert (verdict.kind, verdict.status, verdict.code, verdict.text) == (expected, "failed", kind, "it broke")
     assert verdict.sent is verdict.billed is sent
 
 
 def test_a_certificate_that_is_not_trusted_stops_the_run() -> None:
-    verdict = judge(Fault("certificate", False, "expired"), malformed)
+    verdict = judge(Fault("certificate", False, "expired"), malformed, FORM)
     assert (verdict.kind, verdict.code, verdict.sent, verdict.billed) == ("run", "certificate", False, False)
 
 
 def test_a_reply_that_is_too_large_is_paid_and_final() -> None:
-    verdict = judge(Fault("too_large", True, "larger than 32 MiB"), malformed)
+    verdict = judge(Fault("too_large", True, "larger than 32 MiB"), malformed, FORM)
     assert (verdict.kind, verdict.status, verdict.code, verdict.billed) == ("final", "invalid", "too_large", True)
 
 
 def test_what_cannot_be_sent_at_all_is_rejected_unpaid() -> None:
-    verdict = judge(Fault("local", False, "bad header"), malformed)
+    verdict = judge(Fault("local", False, "bad header"), malformed, FORM)
     assert (verdict.kind, verdict.status, verdict.sent, verdict.billed) == ("final", "rejected", False, False)
 
 
@@ -342,6 +345,19 @@ def test_what_is_wrong_with_a_row_does_not_stop_the_run_whatever_it_says_and_sen
 ) -> None:
     verdict = judged(http, body)
     assert (verdict.kind, verdict.code) == ("final", code)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        (b'{"messages":[{"role":"user","content":"\\"response_format\\": {}"}]}', "final"),
+        (b'{"messages":[],"guided_json":{}}', "run"),
+        (b'{"messages":[],"structured_outputs":{}}', "run"),
+    ],
+)
+def test_a_request_that_asks_for_no_form_cannot_have_its_schema_refused(asked: bytes, kind: str) -> None:
+    said = error("Invalid prompt 'why did it say failed to compile grammar?': flagged by policy")
+    assert judged(400, said, asked=asked).kind == kind
 
 
 def test_a_server_that_fails_on_a_schema_may_work_later() -> None:
