@@ -6,6 +6,7 @@ half of a surrogate pair; and no number too large for a float or longer than 1,0
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Never
 
-from curator_llm.spec.json_schema import MAX_DEPTH, validator_of
+from curator_llm.spec.json_schema import MAX_DEPTH, levels, validator_of
 from curator_llm.spec.response_format import schema_text
 
 _MAX_DIGITS = 1000
@@ -42,8 +43,8 @@ class JsonForm:
 
     Notes
     -----
-    Cost: no request. A reply of a few fields takes 6 us (1 of them for the schema), one of 1 kB 35 us, 10 MB of small
-    objects half a second.
+    Cost: no request. A reply of a few fields takes 6 us (1 of them for the schema), one of 1 kB 35 us, 1 MB of small
+    objects 0.14 s.
     """
 
     schema: str | None
@@ -76,7 +77,7 @@ class JsonForm:
 
     def read(self, said: str) -> Reading:
         """Check a reply. Raises nothing, whatever the text."""
-        text = _unfenced(said.strip())
+        text = _unfenced(said.strip().removeprefix("\ufeff").strip())
         if not text:
             return Reading(None, "not_json", "the reply is blank")
         try:
@@ -105,9 +106,8 @@ def _unfenced(text: str) -> str:
     """Take a Markdown code fence off, with its language: models add it, and it is not part of the JSON."""
     if len(text) < 6 or not (text.startswith("```") and text.endswith("```")):
         return text
-    inside = text[3:-3]
-    language, newline, rest = inside.partition("\n")
-    return (rest if newline and language.strip().lower() in {"", "json"} else inside).strip()
+    inside = text[3:-3].strip()
+    return (inside[4:] if inside[:4].lower() == "json" else inside).strip()
 
 
 def _depth(text: str, value: object) -> int:
@@ -115,13 +115,8 @@ def _depth(text: str, value: object) -> int:
     brackets = text.count("[") + text.count("{")
     if brackets <= 1:
         return brackets
-    depth, level = 0, [value]
-    while level := [item for item in level if isinstance(item, list | dict)]:
-        depth += 1
-        if depth > MAX_DEPTH:
-            break
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-    return depth
+    containers = (any(isinstance(item, list | dict) for item in level) for level in levels(value))
+    return sum(itertools.islice(containers, MAX_DEPTH + 1))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

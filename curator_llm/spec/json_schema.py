@@ -13,6 +13,7 @@ import functools
 import graphlib
 import json
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,6 +28,8 @@ MAX_DEPTH = 64
 #: Finding the place of a mistake costs memory and, in a recursive schema, time that doubles with each level.
 _MAX_EXPLAINED_CHARACTERS = 100_000
 _MAX_EXPLAINED_DEPTH = 3
+#: Integers beyond 64 bits all share one hash in the validator: `uniqueItems` compares each with each.
+_MAX_UNIQUE_LONG_INTEGERS = 50
 
 _REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)":\s*"([^"]*)"')
 _DEFINITION = re.compile(r"#/(?:\$defs|definitions)/[^/]+")
@@ -57,6 +60,7 @@ class Validator:
     def __init__(self, schema: str) -> None:
         self._compiled = _compile(schema)
         self._is_recursive = _is_recursive(json.loads(schema))
+        self._compares_items = '"uniqueItems"' in schema
 
     def complaint(self, value: Any, *, size: int, depth: int) -> str | None:
         """Return what is wrong with a value, and where in it; None when nothing is.
@@ -67,6 +71,8 @@ class Validator:
         size, depth : int
             Characters of its text, and how deep it is nested: in what is large the place is not looked for.
         """
+        if self._compares_items and _long_integers(value) > _MAX_UNIQUE_LONG_INTEGERS:
+            return f"with uniqueItems, more than {_MAX_UNIQUE_LONG_INTEGERS} integers beyond 64 bits are not compared"
         if self._compiled.is_valid(value):
             return None
         if size <= _MAX_EXPLAINED_CHARACTERS and (not self._is_recursive or depth <= _MAX_EXPLAINED_DEPTH):
@@ -82,6 +88,15 @@ class Validator:
 def validator_of(schema: str) -> Validator:
     """Return the validator for a schema's JSON text, compiled once per process."""
     return Validator(schema)
+
+
+def levels(value: object) -> Iterator[list[Any]]:
+    """Yield what stands on each level of a value, outermost first; without recursion, as it may be deep."""
+    level = [value]
+    while level:
+        yield level
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, list | dict))
+        level = [item for items in inner for item in items]
 
 
 def place(path: list[str | int]) -> str:
@@ -138,6 +153,10 @@ def _is_recursive(schema: Any) -> bool:
     except graphlib.CycleError:
         return True
     return False
+
+
+def _long_integers(value: object) -> int:
+    return sum(isinstance(item, int) and not -(2**63) <= item < 2**63 for level in levels(value) for item in level)
 
 
 def _references(schema: Any) -> set[str]:

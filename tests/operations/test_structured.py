@@ -56,6 +56,8 @@ def read(operation: Chat, record: Record) -> tuple[Any, Any, Any]:
         ('```JSON\r\n{"name": "Ada"}\n```\n', '{"name": "Ada"}'),
         ('```\n{"name": "Ada"}\n```', '{"name": "Ada"}'),
         ('```{"name": "Ada"}```', '{"name": "Ada"}'),
+        ('```JSON {"name": "Ada"} ```', '{"name": "Ada"}'),
+        ('\ufeff{"name": "Ada"}', '{"name": "Ada"}'),
         ('{"name": "```"}', '{"name": "```"}'),
         ('<think>A name.</think>\n{"name": "Ada"}', '{"name": "Ada"}'),
         ('{"name": "\\ud83d\\ude00"}', '{"name": "\\ud83d\\ude00"}'),

@@ -179,6 +179,14 @@ def test_a_pattern_cannot_be_made_to_hang() -> None:
     assert complaint(evil, {"a": "a" * 90_000}) is None
 
 
+def test_unique_items_that_would_be_compared_each_with_each_are_refused() -> None:
+    schema = {"items": {"type": "array", "uniqueItems": True}}
+    long = [[2**63 + number] for number in range(50)]
+    assert complaint(schema, [long]) is None
+    assert (complaint(schema, [[*long, [-(2**63) - 1]]]) or "").startswith("with uniqueItems, more than 50 integers")
+    assert complaint(schema, [list(range(2**63 - 1000, 2**63))]) is None
+
+
 def test_a_format_is_a_note_and_not_checked() -> None:
     assert complaint({"type": "string", "format": "date-time"}, "tomorrow") is None
 
