@@ -1,4 +1,4 @@
-"""The command line: ``curator-llm run``, ``check``, ``retry``, ``stop``, ``report``, ``journal`` and ``serve``.
+"""The command line, ``curator-llm``: jobs, journals and the embedded model.
 
 Also as ``dask curator-llm``. Exit codes: 0 done, 1 crashed, 2 usage or job file, 3 stopped for good (key, model, quota,
 TLS, journal), 4 too many failed rows, 75 interrupted and resumable.
@@ -199,6 +199,24 @@ def report(run_dir: Path, as_json: bool) -> None:
         click.echo(json.dumps(read_report(run_dir), indent=2, ensure_ascii=False))
     else:
         click.echo(report_text(run_dir))
+
+
+@main.command()
+@_RUN_DIR
+def verify(run_dir: Path) -> None:
+    """Check what the run in RUN_DIR left: journal, output and report against each other. Sends nothing.
+
+    The output is made once more from the input and the journal, and compared row by row. Exit codes: 0 sound, 1 not.
+    """
+    from curator_llm.job.verify import verify_run
+
+    found = verify_run(run_dir)
+    for line in found.lines:
+        click.echo(line)
+    for problem in found.problems:
+        click.echo(problem, err=True)
+    click.echo(f"{run_dir} is {'not sound' if found.problems else 'sound'}.")
+    sys.exit(bool(found.problems))
 
 
 @main.command()

@@ -55,7 +55,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def test_help_and_version_say_what_there_is():
     assert call("--version").output == f"curator-llm, version {curator_llm.__version__}\n"
-    for command in ([], ["run"], ["check"], ["retry"], ["stop"], ["report"], ["serve"]):
+    for command in ([], ["run"], ["check"], ["retry"], ["stop"], ["report"], ["verify"], ["journal"], ["serve"]):
         shown = call(*command, "--help")
         assert shown.exit_code == 0
         assert "Usage: " in shown.output
@@ -178,6 +178,7 @@ def test_a_run_is_reported_stopped_and_retried_by_its_directory(job, server):
     assert second.returncode == 0, errors
     assert pd.read_parquet("out")["topic"].tolist() == [answer_to(f"Topic of text {n}") for n in range(2)]
     assert "topic: truncated asked anew with generation.max_tokens=1000" in call("report", "run").output
+    assert call("verify", "run").output.endswith("run is sound.\n")
     assert server.ledger.requests == 4
 
 
