@@ -275,7 +275,7 @@ class Line:
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
             opened = not self.history.answered
             if not await self._mended(flight, request, verdict):
-                self.history.note(verdict, now)
+                self.history.note(verdict, now, flight.sent_at)
                 self._after(flight, outcome, verdict, now)
                 opened &= self.history.answered
             flight = self._next()

@@ -7,6 +7,7 @@ server that asks for more than a quarter of an hour is asked again after that: i
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -65,6 +66,8 @@ class LineHistory:
         Requests in a row that were refused (403, 404, a schema), each counted once.
     out_of_reach_since : float or None
         When the first request of an unanswered line failed to reach a server.
+    passed_at : float
+        When the last of the answered requests was sent.
     """
 
     answered: bool = False
@@ -72,14 +75,16 @@ class LineHistory:
     timeouts: int = 0
     refusals: int = 0
     out_of_reach_since: float | None = None
+    passed_at: float = -math.inf
 
-    def note(self, verdict: Verdict, now: float) -> None:
-        """Take a verdict into account, before `next_step`."""
+    def note(self, verdict: Verdict, now: float, sent_at: float) -> None:
+        """Take the verdict on what was sent at `sent_at` into account, before `next_step`."""
         if verdict.kind == "transient" and not verdict.sent:
             self.out_of_reach_since = now if self.out_of_reach_since is None else self.out_of_reach_since
         elif verdict.kind != "run" and verdict.code not in _NO_ANSWER:
             self.answered, self.refusals, self.out_of_reach_since = True, 0, None
             self.answers += verdict.kind != "throttled"
+            self.passed_at = max(self.passed_at, sent_at)
         elif verdict.code == "timeout":
             # A server that takes requests and is slow: waiting for each one alone would take for ever.
             self.timeouts += 1
@@ -103,6 +108,10 @@ class History:
         Whether any attempt was, or may have been.
     refused : bool
         Whether it counts among the line's refusals.
+    client_errors : int
+        Exceptions of the client's own code before it sent anything.
+    client_error_at : float
+        When the first of them came.
     """
 
     policy: RetryPolicy
@@ -117,6 +126,8 @@ class History:
     waited_s: float = 0.0
     billed: bool = False
     refused: bool = False
+    client_errors: int = 0
+    client_error_at: float = math.inf
 
     def deadline(self) -> float:
         """Return the moment after which nothing is sent."""
@@ -208,6 +219,8 @@ def _after_throttle(history: History, verdict: Verdict, now: float, rng: random.
 
 def _after_transient(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
     if not verdict.sent:
+        if verdict.code == "client_error" and _is_singled_out(history, now):
+            return Done("failed", final=False)
         return _out_of_reach(history, now, rng)
     history.attempts += 1
     history.timeouts += verdict.code == "timeout"
@@ -220,6 +233,13 @@ def _after_transient(history: History, verdict: Verdict, now: float, rng: random
         return Done(verdict.status, final=verdict.status == "rejected")
     wait_s = max(_backoff_s(history.attempts, rng), min(MAX_RETRY_AFTER_S, verdict.retry_after_s or 0.0))
     return _again_or_failed(history, now + wait_s, now)
+
+
+def _is_singled_out(history: History, now: float) -> bool:
+    """Tell whether a client's own code refuses this row: what was sent after its first exception passed."""
+    history.client_errors += 1
+    history.client_error_at = min(history.client_error_at, now)
+    return history.client_errors >= history.policy.max_attempts and history.line.passed_at > history.client_error_at
 
 
 def _out_of_reach(history: History, now: float, rng: random.Random) -> Step:

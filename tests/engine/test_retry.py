@@ -22,6 +22,7 @@ TIMEOUT = Verdict("transient", code="timeout", billed=True)
 MALFORMED = Verdict("transient", code="malformed", billed=True)
 ERROR_IN_200 = Verdict("transient", code="error_in_200", billed=True)
 CONNECT = Verdict("transient", code="connect", sent=False)
+CLIENT_ERROR = Verdict("transient", code="client_error", sent=False)
 FORBIDDEN = Verdict("run", code="authentication", text="403 no")
 NOT_FOUND = Verdict("run", code="not_found", text="404 no")
 
@@ -42,7 +43,7 @@ class Row:
 
     def take(self, verdict: Verdict) -> Step:
         """Take a verdict and let the time pass until the row is due."""
-        self.line.note(verdict, self.now)
+        self.line.note(verdict, self.now, self.now)
         step = next_step(self.history, verdict, self.now, self.rng)
         if isinstance(step, Again):
             assert step.due >= self.now
@@ -297,16 +298,32 @@ def test_any_reply_shows_that_the_server_is_there(answer: Verdict) -> None:
 )
 def test_a_connection_that_broke_is_no_reply(verdict: Verdict) -> None:
     line = LineHistory()
-    line.note(verdict, 0.0)
+    line.note(verdict, 0.0, 0.0)
     assert not line.answered
 
 
 def test_a_request_that_cannot_be_encoded_does_not_start_the_clock() -> None:
     line = LineHistory()
-    line.note(Verdict("final", status="rejected", code="local", sent=False), 0.0)
+    line.note(Verdict("final", status="rejected", code="local", sent=False), 0.0, 0.0)
     row = Row(line=line)
     row.now = 1000.0
     assert isinstance(row.take(CONNECT), Again)
+
+
+def test_a_row_that_its_client_refuses_while_later_requests_pass_fails_after_its_attempts() -> None:
+    row = Row(line=LineHistory(answered=True))
+    steps = [row.take(CLIENT_ERROR) for _ in range(4)]
+    assert {type(step) for step in steps} == {Again}
+    row.line.note(OK, row.now, sent_at=0.1)
+    assert row.take(CLIENT_ERROR) == Done("failed", final=False)
+
+
+def test_a_client_that_fails_for_all_rows_delays_them_and_answers_to_what_was_sent_before_prove_nothing() -> None:
+    row = Row(line=LineHistory(answered=True))
+    row.now = 5.0
+    for _ in range(20):
+        row.line.note(OK, row.now, sent_at=1.0)
+        assert isinstance(row.take(CLIENT_ERROR), Again)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -358,7 +375,7 @@ def test_a_row_that_is_refused_again_and_again_while_others_are_answered_fails()
     row = Row(line=line)
     steps = []
     for _ in range(5):
-        line.note(OK, row.now)
+        line.note(OK, row.now, row.now)
         steps.append(row.take(FORBIDDEN))
     assert [type(step) for step in steps] == [Again, Again, Again, Again, Done]
     assert steps[-1] == Done("failed", final=False)

@@ -92,6 +92,21 @@ def test_a_provider_of_tokens_that_fails_for_a_while_delays_rows_and_fails_none(
         assert server.ledger.requests == 2
 
 
+def test_a_row_that_a_gateways_own_class_refuses_fails_alone(house):
+    class Guard(openai.AsyncOpenAI):
+        async def post(self, path, *, body, **options):
+            if "secret" in str(body):
+                raise ValueError("must not leave the house")
+            return await super().post(path, body=body, **options)
+
+    with FakeServer() as server:
+        house.make = lambda: Guard(api_key=SECRET, base_url=server.base_url)
+        run = QueryModel(Endpoint("m", client="house:make", max_attempts=2), prompt="{text}", output="a")
+        out = run(pd.DataFrame({"text": ["secret", "a", "b"]}))
+        assert out["a__status"].tolist() == ["failed", "ok", "ok"]
+        assert out["a__error"][0] == "client_error: ValueError: must not leave the house"
+
+
 def test_a_provider_of_tokens_that_was_cancelled_delays_its_row_alone(house):
     asked = []
 
