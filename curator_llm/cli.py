@@ -20,7 +20,7 @@ from curator_llm.cli_journal import journal
 from curator_llm.errors import ConfigurationError, CuratorLLMError
 
 if TYPE_CHECKING:
-    from curator_llm.job.job_file import Job
+    from curator_llm.job.file.job_file import Job
     from curator_llm.job.retries import Retry
 
 _JOB = click.argument("job", type=click.Path(dir_okay=False))
@@ -96,7 +96,7 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
     Exit codes: 0 done; 1 crashed; 2 usage or job file; 3 stopped for good (key, model, quota, TLS, journal); 4 too many
     failed rows; 75 interrupted, run again to go on. The same word stands in report.json.
     """
-    from curator_llm.job.job_file import load_job
+    from curator_llm.job.file.job_file import load_job
 
     loaded = dataclasses.replace(load_job(job, settings), limit=limit)
     code = _run(loaded, scheduler=scheduler, wait=wait, dry=dry)
@@ -162,8 +162,8 @@ def retry(
 def check(job: str, settings: tuple[str, ...]) -> None:
     """Check the job file JOB: its keys, the data's columns, every stage. Sends nothing and needs no key."""
     from curator_llm.job.check import check_job
-    from curator_llm.job.job_file import load_job
-    from curator_llm.job.output_place import output_place
+    from curator_llm.job.data.output_place import output_place
+    from curator_llm.job.file.job_file import load_job
     from curator_llm.job.run_directory import RunDirectory
 
     loaded = load_job(job, settings)
@@ -233,7 +233,7 @@ def serve(model: str, port: int, slots: int) -> None:
 def _run(job: Job, retry: Retry | None = None, *, scheduler: str | None, wait: bool, dry: bool) -> int:
     from curator_llm.job.check import check_job
     from curator_llm.job.dry_run import dry_run
-    from curator_llm.job.job_file import ClusterSpec
+    from curator_llm.job.file.job_file import ClusterSpec
     from curator_llm.job.run import retries_of, run_job
 
     if scheduler is not None:  # for this execution alone: the job that is kept has its own cluster

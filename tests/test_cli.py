@@ -101,7 +101,7 @@ def test_ctrl_c_before_anything_was_done_ends_with_75(job, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("curator_llm.job.job_file.load_job", interrupted)
+    monkeypatch.setattr("curator_llm.job.file.job_file.load_job", interrupted)
     ended = call("run", "job.yaml", job=job)
     assert (ended.exit_code, ended.stderr) == (75, "Interrupted before anything was done.\n")
 

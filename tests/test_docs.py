@@ -19,10 +19,10 @@ import yaml
 from curator_llm import Endpoint, QueryModel, QueryRewardModel, errors, runtime
 from curator_llm.cli import main
 from curator_llm.frame.lines import plan_line, summary_line
-from curator_llm.job.filters import OPERATORS
-from curator_llm.job.job_file import ClusterSpec, load_job
+from curator_llm.job.file.filters import OPERATORS
+from curator_llm.job.file.job_file import ClusterSpec, load_job
+from curator_llm.job.file.stage_kinds import STAGES, parameters
 from curator_llm.job.run import run_job
-from curator_llm.job.stage_kinds import STAGES, parameters
 from curator_llm.testing import FakeServer, answer_to, faults_named_in_prompt
 from curator_llm.wire.exchange import STATUSES
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.job_file import Job, read_job
-from curator_llm.job.job_yaml import parse_yaml
+from curator_llm.job.file.job_file import Job, read_job
+from curator_llm.job.file.job_yaml import parse_yaml
+from curator_llm.job.file.prompt_files import with_prompts
+from curator_llm.job.file.query import Query
 from curator_llm.job.places import Place
-from curator_llm.job.prompt_files import with_prompts
-from curator_llm.job.query import Query
 from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
 from curator_llm.spec.nearest import nearest

@@ -15,8 +15,8 @@ from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from curator_llm import runtime
 from curator_llm.errors import RunError
+from curator_llm.job.file.job_file import ClusterSpec
 from curator_llm.job.interrupts import SIGNALS
-from curator_llm.job.job_file import ClusterSpec
 
 _CONNECT_S = 30.0
 _WORKERS_S = 120.0

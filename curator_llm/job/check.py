@@ -12,15 +12,15 @@ import pandas as pd
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.stages import Stage
-from curator_llm.job.filters import Filter
-from curator_llm.job.inputs import Input, open_input
-from curator_llm.job.job_file import Job, LocalModel
-from curator_llm.job.limit import FirstRows
-from curator_llm.job.outputs import output_schema
+from curator_llm.job.data.inputs import Input, open_input
+from curator_llm.job.data.limit import FirstRows
+from curator_llm.job.data.outputs import output_schema
+from curator_llm.job.data.storage import Location, check_store
+from curator_llm.job.file.filters import Filter
+from curator_llm.job.file.job_file import Job, LocalModel
 from curator_llm.job.pipeline import Step, build_steps, check_steps
 from curator_llm.job.places import Place
 from curator_llm.job.retries import RetriedStage, Retry
-from curator_llm.job.storage import Location, check_store
 from curator_llm.local import LocalServer
 from curator_llm.spec.endpoint import Endpoint
 

@@ -18,18 +18,18 @@ from curator_llm.frame.lines import held_back_by
 from curator_llm.job.attach import DRAIN_S, attached
 from curator_llm.job.bill import run_name
 from curator_llm.job.check import CheckedJob, make_local_server
+from curator_llm.job.data.outputs import make_output
+from curator_llm.job.data.parts import join_lines, remove_strays
+from curator_llm.job.data.storage import Location
 from curator_llm.job.failures import check_failures
-from curator_llm.job.filters import Filter
+from curator_llm.job.file.filters import Filter
+from curator_llm.job.file.job_file import Job, LocalModel
 from curator_llm.job.interrupts import Interrupts
-from curator_llm.job.job_file import Job, LocalModel
-from curator_llm.job.outputs import make_output
-from curator_llm.job.parts import join_lines, remove_strays
 from curator_llm.job.pipeline import Step, answer_piece, build_steps
 from curator_llm.job.places import Place
 from curator_llm.job.progress import ProgressReporter
 from curator_llm.job.report import Tally
 from curator_llm.job.retries import RetriedStage, Retry
-from curator_llm.job.storage import Location
 from curator_llm.spec.endpoint import Endpoint
 
 #: How often it looks for pieces that have ended.

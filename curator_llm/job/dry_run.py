@@ -16,7 +16,7 @@ from curator_llm.frame.rendering import request_text
 from curator_llm.frame.run_rows import Plan
 from curator_llm.frame.stages import Stage
 from curator_llm.job.check import CheckedJob, depends_on
-from curator_llm.job.filters import Filter
+from curator_llm.job.file.filters import Filter
 from curator_llm.wire.exchange import Request
 
 #: How many requests are shown.

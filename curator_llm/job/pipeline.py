@@ -14,11 +14,11 @@ import pandas as pd
 from curator_llm.errors import ConfigurationError, CuratorLLMError
 from curator_llm.frame.counts import Counts
 from curator_llm.frame.stages import Stage
-from curator_llm.job.filters import Filter
-from curator_llm.job.job_file import Job
-from curator_llm.job.outputs import Output
-from curator_llm.job.pieces import Piece
-from curator_llm.job.query import Query
+from curator_llm.job.data.outputs import Output
+from curator_llm.job.data.pieces import Piece
+from curator_llm.job.file.filters import Filter
+from curator_llm.job.file.job_file import Job
+from curator_llm.job.file.query import Query
 from curator_llm.job.retries import RetriedStage, Retry, adds_the_same, named
 from curator_llm.spec.endpoint import Endpoint
 

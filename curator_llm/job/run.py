@@ -11,11 +11,11 @@ from functools import partial
 from curator_llm.errors import ConfigurationError, RowsFailedError, RunError, RunTakenOverError
 from curator_llm.job.bill import read_bills
 from curator_llm.job.check import CheckedJob, check_job
+from curator_llm.job.data.output_place import OutputPlace, output_place
 from curator_llm.job.driver import Driver
+from curator_llm.job.file.job_file import Job
 from curator_llm.job.interrupts import Interrupts
-from curator_llm.job.job_file import Job
 from curator_llm.job.lease import Lease
-from curator_llm.job.output_place import OutputPlace, output_place
 from curator_llm.job.report import Ending, Tally, make_report
 from curator_llm.job.retries import Retry, with_retry
 from curator_llm.job.run_directory import RunDirectory

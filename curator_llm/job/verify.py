@@ -20,13 +20,13 @@ import pandas as pd
 from curator_llm import runtime
 from curator_llm.job.again import kept_job
 from curator_llm.job.check import CheckedJob, check_job
-from curator_llm.job.filters import Filter
-from curator_llm.job.json_lines import encode_lines
-from curator_llm.job.output_files import files_of
-from curator_llm.job.outputs import make_output
+from curator_llm.job.data.json_lines import encode_lines
+from curator_llm.job.data.output_files import files_of
+from curator_llm.job.data.outputs import make_output
+from curator_llm.job.data.storage import Location
+from curator_llm.job.file.filters import Filter
 from curator_llm.job.report_text import read_report
 from curator_llm.job.run_directory import RunDirectory
-from curator_llm.job.storage import Location
 from curator_llm.journal.contents import contents
 
 #: Statuses without an answer in the journal.

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from curator_llm.job.job_file import load_job
+from curator_llm.job.data.storage import StorePath
+from curator_llm.job.file.job_file import load_job
 from curator_llm.job.run import run_job
-from curator_llm.job.storage import StorePath
 from curator_llm.testing import FakeServer
 
 ROWS = 12

@@ -50,7 +50,7 @@ def test_filters_on_input_columns_count_and_stages_behind_replies_are_said_to_wa
 
 
 def test_equal_requests_of_different_pieces_count_once(kit, monkeypatch):
-    monkeypatch.setattr("curator_llm.job.pieces.FEWEST_ROWS", 2)
+    monkeypatch.setattr("curator_llm.job.data.pieces.FEWEST_ROWS", 2)
     pd.DataFrame({"text": ["a", "b"] * 6}).to_parquet("docs.parquet")
     assert dry(kit)[0].startswith("topic: 12 rows, 2 requests")
 

@@ -40,7 +40,7 @@ def test_a_share_fails_when_it_cannot_be_kept_and_a_count_when_it_is_reached(sta
 @pytest.fixture
 def refused(kit, monkeypatch):
     """Every request of the first of 6 pieces is refused."""
-    monkeypatch.setattr("curator_llm.job.pieces.FEWEST_ROWS", 2)
+    monkeypatch.setattr("curator_llm.job.data.pieces.FEWEST_ROWS", 2)
     kit.server.change(faults=lambda prompt, _: "http:400" if prompt in {"Topic of text 0", "Topic of text 1"} else None)
     return kit
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from curator_llm.errors import ConfigurationError
+from curator_llm.job.data.output_place import LocalPlace
 from curator_llm.job.interrupts import Interrupts
 from curator_llm.job.lease_files import Holder, LeaseFiles
-from curator_llm.job.output_place import LocalPlace
 from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
 from curator_llm.job.stop import stop_run

@@ -34,7 +34,7 @@ def leftovers(kit) -> list[str]:
 
 
 def test_every_row_has_its_own_answer_in_the_order_of_the_input(kit, monkeypatch):
-    monkeypatch.setattr("curator_llm.job.pieces.FEWEST_ROWS", 5)
+    monkeypatch.setattr("curator_llm.job.data.pieces.FEWEST_ROWS", 5)
     ending = kit.run(cluster={"threads_per_worker": 3})
     assert (ending.status, ending.exit_code, ending.message) == ("done", 0, None)
     out = kit.output()
@@ -80,7 +80,7 @@ def test_the_lines_say_what_is_asked_and_how_it_ended(kit):
 
 
 def test_the_report_counts_what_this_execution_paid_once_whoever_waited_for_it(kit, monkeypatch):
-    monkeypatch.setattr("curator_llm.job.pieces.FEWEST_ROWS", 2)
+    monkeypatch.setattr("curator_llm.job.data.pieces.FEWEST_ROWS", 2)
     pd.DataFrame({"text": ["a", "b"] * 6}).to_parquet("docs.parquet")
     kit.run(endpoints={"fake": {**kit.given["endpoints"]["fake"], "price_usd": [1, 1]}})
     stage, ledger = report(kit)["stages"][0], kit.server.ledger
@@ -115,7 +115,7 @@ def test_what_a_killed_execution_paid_stands_on_the_next_bill_and_what_was_bille
 
 
 def test_json_lines_in_and_one_file_out(kit, monkeypatch):
-    monkeypatch.setattr("curator_llm.job.pieces.MOST_BYTES", 100)
+    monkeypatch.setattr("curator_llm.job.data.pieces.MOST_BYTES", 100)
     rows = [{"id": n, "text": f"text {n}", "chat": [{"role": "user", "content": f"{n}"}]} for n in range(9)]
     (kit.directory / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     chat = {"query_model": {"endpoint": "fake", "messages": "chat", "output": "said"}}
@@ -134,7 +134,7 @@ def test_json_lines_go_into_a_directory_unless_the_path_says_file(kit):
 
 
 def test_pieces_without_rows_and_without_answers_have_the_schema_of_all(kit, monkeypatch):
-    monkeypatch.setattr("curator_llm.job.pieces.FEWEST_ROWS", 1)
+    monkeypatch.setattr("curator_llm.job.data.pieces.FEWEST_ROWS", 1)
     kit.server.change(faults=lambda prompt, _: "http:400" if prompt == "Topic of text 1" else None)
     pd.DataFrame({"id": [0, 1, 2], "text": [f"text {n}" for n in range(3)]}).to_parquet("docs.parquet")
     kit.run(stages=[{"filter": {"column": "id", "above": 0}}, TOPIC])

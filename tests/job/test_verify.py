@@ -19,7 +19,7 @@ FILTER = {"filter": {"column": "topic__status", "in": ["ok"]}}
 @pytest.fixture
 def run(kit, monkeypatch):
     """Twelve rows in several pieces: one fails, one is rejected, one is null."""
-    monkeypatch.setattr("curator_llm.job.pieces.FEWEST_ROWS", 5)
+    monkeypatch.setattr("curator_llm.job.data.pieces.FEWEST_ROWS", 5)
     texts = [f"text {n}" for n in range(9)] + ["http:500: a", "http:400: b", None]
     pd.DataFrame({"id": range(12), "text": pd.array(texts, dtype="string[pyarrow]")}).to_parquet("docs.parquet")
     kit.server.change(faults=faults_named_in_prompt)

@@ -25,15 +25,15 @@ from typing import Any
 from dask.utils import parse_bytes
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.data import Data, read_input, read_output
-from curator_llm.job.filters import Filter
-from curator_llm.job.job_yaml import parse_yaml, yaml_text
-from curator_llm.job.overrides import with_settings
+from curator_llm.job.data.input_output import Data, read_input, read_output
+from curator_llm.job.data.storage import read_location
+from curator_llm.job.file.filters import Filter
+from curator_llm.job.file.job_yaml import parse_yaml, yaml_text
+from curator_llm.job.file.overrides import with_settings
+from curator_llm.job.file.prompt_files import read_text, with_prompts
+from curator_llm.job.file.query import Query
+from curator_llm.job.file.stage_kinds import STAGES
 from curator_llm.job.places import Place
-from curator_llm.job.prompt_files import read_text, with_prompts
-from curator_llm.job.query import Query
-from curator_llm.job.stage_kinds import STAGES
-from curator_llm.job.storage import read_location
 from curator_llm.spec.endpoint import Endpoint
 
 _LOCAL_OPTIONS = ("slots", "context_tokens", "threads")
@@ -119,7 +119,7 @@ def load_job(file: str | Path, settings: Sequence[str] = ()) -> Job:
     file : str or Path
         Relative paths in it are relative to the current directory.
     settings : sequence of str
-        Values to change, ``endpoints.gpt.max_attempts=3``; see `curator_llm.job.overrides`.
+        Values to change, ``endpoints.gpt.max_attempts=3``; see `curator_llm.job.file.overrides`.
 
     Raises
     ------

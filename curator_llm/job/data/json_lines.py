@@ -15,10 +15,10 @@ import pandas as pd
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.columns import table_of
-from curator_llm.job.data import Data
-from curator_llm.job.pieces import check_read, selected
-from curator_llm.job.records import SAMPLE_RECORDS, RecordInput, Span, line_ends, scan
-from curator_llm.job.storage import StoredFile
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.pieces import check_read, selected
+from curator_llm.job.data.records import SAMPLE_RECORDS, RecordInput, Span, line_ends, scan
+from curator_llm.job.data.storage import StoredFile
 
 #: The types a column of a dtype holds, beside null. Columns of other or of several types are kept as Python has them.
 _TYPES: dict[str, set[type]] = {

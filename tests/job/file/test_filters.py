@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from curator_llm.errors import JobFileError
-from curator_llm.job.filters import Filter
+from curator_llm.job.file.filters import Filter
 from curator_llm.job.places import Place
 
 PLACE = Place("job.yaml", "stages[1].filter")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from curator_llm.errors import JobFileError
-from curator_llm.job.job_file import ClusterSpec, load_job
-from curator_llm.job.query import Query
+from curator_llm.job.file.job_file import ClusterSpec, load_job
+from curator_llm.job.file.query import Query
 
 STAGE = {"endpoint": "fake", "prompt": "{text}", "output": "topic"}
 

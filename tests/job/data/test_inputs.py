@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curator_llm.errors import ConfigurationError, JobFileError
-from curator_llm.job import json_lines, pieces
-from curator_llm.job.data import Data
-from curator_llm.job.inputs import open_input
+from curator_llm.job.data import json_lines, pieces
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.inputs import open_input
 from curator_llm.job.places import Place
 
 

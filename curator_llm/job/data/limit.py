@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from curator_llm.job.inputs import Input
-from curator_llm.job.pieces import Piece
+from curator_llm.job.data.inputs import Input
+from curator_llm.job.data.pieces import Piece
 
 
 @dataclass(frozen=True)

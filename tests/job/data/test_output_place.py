@@ -10,9 +10,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from curator_llm.errors import ConfigurationError, RunError
-from curator_llm.job.output_place import LocalPlace, output_place
+from curator_llm.job.data.output_place import LocalPlace, output_place
+from curator_llm.job.data.storage import StorePath, make_directory
 from curator_llm.job.run_directory import RunDirectory
-from curator_llm.job.storage import StorePath, make_directory
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from curator_llm.errors import ConfigurationError, RunError
-from curator_llm.job import pieces
-from curator_llm.job.storage import StoredFile
+from curator_llm.job.data import pieces
+from curator_llm.job.data.storage import StoredFile
 
 #: From how many records columns and dtypes are learnt.
 SAMPLE_RECORDS = 1_000

@@ -14,12 +14,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from curator_llm.errors import ConfigurationError, JobFileError, RunError
-from curator_llm.job import pieces
 from curator_llm.job.check import check_job
-from curator_llm.job.data import Data
-from curator_llm.job.inputs import open_input
+from curator_llm.job.data import pieces
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.inputs import open_input
+from curator_llm.job.data.storage import StorePath, read_location
 from curator_llm.job.places import Place
-from curator_llm.job.storage import StorePath, read_location
 from curator_llm.testing import answer_to
 
 PLACE = Place("job.yaml", "input.parquet")

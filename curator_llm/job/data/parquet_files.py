@@ -14,9 +14,9 @@ import pyarrow.dataset as ds
 from pyarrow import types
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.data import Data
-from curator_llm.job.pieces import rows_per_piece, selected
-from curator_llm.job.storage import Location, StoredFile, reached
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.pieces import rows_per_piece, selected
+from curator_llm.job.data.storage import Location, StoredFile, reached
 
 #: Arrow's types as pandas dtypes that know nulls, so that a whole number is one beside a null too.
 _DTYPES: dict[Any, Any] = {

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curator_llm.errors import RunError
-from curator_llm.job.storage import Location
+from curator_llm.job.data.storage import Location
 
 
 def write_part(directory: Location, name: str, content: bytes) -> None:

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from curator_llm.job.check import check_job
+from curator_llm.job.data.limit import FirstRows
 from curator_llm.job.dry_run import dry_run
-from curator_llm.job.limit import FirstRows
 
 
 @pytest.fixture(params=["parquet", "jsonl"])
 def given(kit, request, monkeypatch):
     """The job over pieces of 5 rows, or of a few lines."""
-    monkeypatch.setattr("curator_llm.job.pieces.FEWEST_ROWS", 5)
-    monkeypatch.setattr("curator_llm.job.pieces.MOST_BYTES", 100)
+    monkeypatch.setattr("curator_llm.job.data.pieces.FEWEST_ROWS", 5)
+    monkeypatch.setattr("curator_llm.job.data.pieces.MOST_BYTES", 100)
     pd.read_parquet("docs.parquet").to_json("docs.jsonl", orient="records", lines=True)
     return {"input": {request.param: f"docs.{request.param}"}}
 

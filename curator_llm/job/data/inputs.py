@@ -13,12 +13,12 @@ from dask.utils import natural_sort_key
 from fsspec.implementations.local import LocalFileSystem
 
 from curator_llm.errors import CuratorLLMError, JobFileError
-from curator_llm.job.csv_lines import CsvLines
-from curator_llm.job.data import Data
-from curator_llm.job.json_lines import JsonLines
-from curator_llm.job.parquet_files import ParquetInput
-from curator_llm.job.pieces import Piece
-from curator_llm.job.storage import StoredFile, StorePath, check_store, reached
+from curator_llm.job.data.csv_lines import CsvLines
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.json_lines import JsonLines
+from curator_llm.job.data.parquet_files import ParquetInput
+from curator_llm.job.data.pieces import Piece
+from curator_llm.job.data.storage import StoredFile, StorePath, check_store, reached
 
 _SUFFIXES = {
     "parquet": (".parquet", ".parq", ".pq"),

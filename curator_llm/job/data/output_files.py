@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.storage import Location, StorePath
+from curator_llm.job.data.storage import Location, StorePath
 
 #: Name below the output ("" for the output itself), and what is known of the file: `size` and `tag`.
 Files = dict[str, dict[str, Any]]

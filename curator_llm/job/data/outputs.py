@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curator_llm.frame.columns import table_of
-from curator_llm.job.data import Data
-from curator_llm.job.inputs import Input
-from curator_llm.job.json_lines import encode_lines
-from curator_llm.job.parts import write_part
-from curator_llm.job.storage import Location
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.inputs import Input
+from curator_llm.job.data.json_lines import encode_lines
+from curator_llm.job.data.parts import write_part
+from curator_llm.job.data.storage import Location
 from curator_llm.prompt.cells import canonical_json
 
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curator_llm.errors import ConfigurationError, CuratorLLMError, JobFileError
-from curator_llm.job import csv_lines, pieces, records
-from curator_llm.job.data import Data
-from curator_llm.job.inputs import open_input
+from curator_llm.job.data import csv_lines, pieces, records
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.inputs import open_input
 from curator_llm.job.places import Place
 
 

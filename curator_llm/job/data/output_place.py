@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from curator_llm.errors import ConfigurationError, CuratorLLMError, RunError
-from curator_llm.job.output_files import Files, files_of
-from curator_llm.job.storage import Location, StorePath, make_directory, reached
+from curator_llm.job.data.output_files import Files, files_of
+from curator_llm.job.data.storage import Location, StorePath, make_directory, reached
 
 
 class Manifest(Protocol):

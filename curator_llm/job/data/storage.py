@@ -17,8 +17,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from curator_llm.errors import CuratorLLMError, RunError
+from curator_llm.job.data.store_secrets import credentials_of, looks_secret, secret_in_options, secret_in_url
 from curator_llm.job.places import Place
-from curator_llm.job.store_secrets import credentials_of, looks_secret, secret_in_options, secret_in_url
 
 
 @dataclass(frozen=True)

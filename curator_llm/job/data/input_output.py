@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from curator_llm.job.data.storage import Location, StorePath, read_location
 from curator_llm.job.places import Place
-from curator_llm.job.storage import Location, StorePath, read_location
 
 Format = Literal["parquet", "jsonl", "csv"]
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curator_llm.errors import RunError
-from curator_llm.job import parts as parts_module
-from curator_llm.job.data import Data
-from curator_llm.job.inputs import open_input
-from curator_llm.job.outputs import make_output
-from curator_llm.job.parts import join_lines, remove_strays, write_part
+from curator_llm.job.data import parts as parts_module
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.inputs import open_input
+from curator_llm.job.data.outputs import make_output
+from curator_llm.job.data.parts import join_lines, remove_strays, write_part
 from curator_llm.job.places import Place
 
 PLACE = Place("job.yaml", "output")

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.stages import Stage
-from curator_llm.job.overrides import with_settings
+from curator_llm.job.file.overrides import with_settings
+from curator_llm.job.file.prompt_files import with_prompts
+from curator_llm.job.file.stage_kinds import STAGES, output_of, parameters
 from curator_llm.job.places import Place
-from curator_llm.job.prompt_files import with_prompts
-from curator_llm.job.stage_kinds import STAGES, output_of, parameters
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.nearest import nearest
 

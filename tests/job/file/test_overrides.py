@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curator_llm.errors import JobFileError
-from curator_llm.job.job_file import load_job, read_job
-from curator_llm.job.job_yaml import parse_yaml, yaml_text
-from curator_llm.job.overrides import with_settings
+from curator_llm.job.file.job_file import load_job, read_job
+from curator_llm.job.file.job_yaml import parse_yaml, yaml_text
+from curator_llm.job.file.overrides import with_settings
 from curator_llm.job.places import Place
 from curator_llm.operations.base import ChatRequests
 

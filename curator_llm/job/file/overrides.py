@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curator_llm.job.job_yaml import parse_yaml
+from curator_llm.job.file.job_yaml import parse_yaml
+from curator_llm.job.file.stage_kinds import STAGES, output_of
 from curator_llm.job.places import Place
-from curator_llm.job.stage_kinds import STAGES, output_of
 
 #: Of two keys that say the same, the one that is set counts.
 _TWINS = {"prompt": "prompt_file", "system": "system_file"}

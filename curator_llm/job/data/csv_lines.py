@@ -12,10 +12,10 @@ import pyarrow as pa
 from pyarrow import csv
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.csv_values import READ, TEXT, as_number, dtype_of
-from curator_llm.job.data import Data
-from curator_llm.job.pieces import check_read, selected
-from curator_llm.job.records import (
+from curator_llm.job.data.csv_values import READ, TEXT, as_number, dtype_of
+from curator_llm.job.data.input_output import Data
+from curator_llm.job.data.pieces import check_read, selected
+from curator_llm.job.data.records import (
     SAMPLE_RECORDS,
     BrokenRecordError,
     RecordInput,
@@ -24,7 +24,7 @@ from curator_llm.job.records import (
     read_header,
     scan,
 )
-from curator_llm.job.storage import StoredFile
+from curator_llm.job.data.storage import StoredFile
 
 _QUOTE, _LINE_FEED, _CARRIAGE_RETURN = b'"\n\r'
 
