@@ -17,7 +17,8 @@ from curator_llm.spec.factories import check_factory
 from curator_llm.spec.html import html_table
 from curator_llm.spec.secrets import NO_KEY_WORDS, SecretRef
 
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+#: Names of headers that may carry a secret.
+SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"(bearer|basic)\s|sk-", re.IGNORECASE)
 #: What a client knows by itself.
 _OF_THE_CLIENT = ("base_url", "api_key", "headers", "allow_http", "ca_file", "proxy")
@@ -198,7 +199,7 @@ class Endpoint:
                     f"`headers` has a name or value that no request can carry, at {name!r}: give printable ASCII text."
                 )
                 raise ConfigurationError(msg)
-            if _SECRET_HEADER.search(name) or _SECRET_VALUE.match(value):
+            if SECRET_HEADER.search(name) or _SECRET_VALUE.match(value):
                 SecretRef.parse(value, what=f"headers[{name!r}]")
             checked[name.lower()] = value
         return dict(sorted(checked.items()))

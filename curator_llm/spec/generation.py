@@ -143,11 +143,6 @@ class GenerationConfig:
             fields.update(self.extra_body)
         return fields
 
-    @property
-    def output_limit(self) -> int | None:
-        """Most tokens a reply can have, None when nothing limits it."""
-        return self.max_tokens or self.max_completion_tokens
-
     def __repr__(self) -> str:
         shown = self.body_fields(with_extra=False) | ({"extra_body": self.extra_body} if self.extra_body else {})
         return f"GenerationConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"

@@ -141,15 +141,6 @@ def test_both_names_of_the_token_limit_are_refused() -> None:
         GenerationConfig(max_tokens=1, max_completion_tokens=1)
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_either_token_limit_bounds_the_output(name: str) -> None:
-    assert GenerationConfig.of({name: 12}).output_limit == 12
-
-
-def test_without_a_token_limit_nothing_bounds_the_output() -> None:
-    assert GenerationConfig(seed=1).output_limit is None
-
-
 def test_a_config_travels_and_says_what_it_is() -> None:
     config = GenerationConfig(max_tokens=8, extra_body={"min_p": 0.1})
     assert pickle.loads(pickle.dumps(config)) == config

@@ -81,7 +81,7 @@ class ClientTransport:
         return Reply(200, {}, self._redaction.redact(body), elapsed_s)
 
     async def close(self) -> None:
-        """End what is in flight, as far as it can be ended. The client is its maker's to close."""
+        """End what is in flight, as far as it can be ended. `Clients` closes the client: others may share it."""
         self._deadlines.close()
         if self._threads is not None:
             self._threads.close()

@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 
 from curator_llm.wire.exchange import Fault
 
+#: Of a connection, for every transport that opens its own.
+CONNECT_TIMEOUT_S = 10.0
+
 
 class Deadlines:
     """Gives each attempt its time, and ends all of them when the process ends.

@@ -21,6 +21,7 @@ from pyreqwest.proxy import ProxyBuilder
 
 from curator_llm.engine.credentials import Credentials
 from curator_llm.engine.redaction import Redaction
+from curator_llm.engine.transport.deadlines import CONNECT_TIMEOUT_S
 from curator_llm.engine.transport.renewal import Renewal
 from curator_llm.engine.transport.replicas import Replicas
 from curator_llm.errors import ConfigurationError, EngineError
@@ -28,7 +29,6 @@ from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Fault, FaultKind, Reply, Request
 from curator_llm.wire.headers import KEPT_HEADERS
 
-CONNECT_TIMEOUT_S = 10.0
 #: What hyper says of a connection that was not there yet; all else under "(Connect)" is TLS.
 _CONNECTING = ("tcp connect", "timed out", "deadline", "tunnel error: unsuccessful")
 

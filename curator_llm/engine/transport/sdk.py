@@ -18,20 +18,18 @@ import msgspec
 
 from curator_llm.engine.redaction import Redaction
 from curator_llm.engine.transport.causes import fault_in, kept, reply_in, words_of
-from curator_llm.engine.transport.deadlines import Deadlines
+from curator_llm.engine.transport.deadlines import CONNECT_TIMEOUT_S, Deadlines
 from curator_llm.engine.transport.renewal import Renewal
 from curator_llm.spec.addresses import origin_of
-from curator_llm.spec.endpoint import Endpoint
+from curator_llm.spec.endpoint import SECRET_HEADER, Endpoint
 from curator_llm.wire.exchange import Fault, Reply, Request
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-CONNECT_TIMEOUT_S = 10.0
 #: Waiting for a connection ends a little before the attempt does, so that it can say that nothing was sent.
 _OF_THE_DEADLINE = 0.9
 
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 #: A model's text was paid for: out of it go only what is a credential by its name, and what looks like one.
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"})
 _KEY = re.compile(r"\S{16,}")
@@ -92,7 +90,7 @@ class SdkTransport:
         return outcome
 
     async def close(self) -> None:
-        """End what is in flight. The client is its maker's to close: others may share it."""
+        """End what is in flight. `Clients` closes the client: other transports of the engine may share it."""
         self._deadlines.close()
 
     async def _post(self, request: Request) -> Any:
@@ -139,7 +137,7 @@ class SdkTransport:
 
         Returns what is a secret for sure.
         """
-        found = {name: value for name, value in headers.items() if _SECRET_HEADER.search(name)}
+        found = {name: value for name, value in headers.items() if SECRET_HEADER.search(name)}
         self._redaction.add([*self._keys, *found.values()])
         return [value for name, value in found.items() if name.lower() in _CREDENTIALS or _KEY.fullmatch(value)]
 
