@@ -247,7 +247,7 @@ FAULTS = [
 ELSEWHERE = {
     *(("failed", code) for code in ("connect", "dns", "tls", "rate_limited", "overloaded", "authentication")),
     *(("failed", code) for code in ("not_found", "client_error", "closed")),
-    ("rejected", "local"),
+    *(("rejected", code) for code in ("local", "request_refused")),
 }
 FORM = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 

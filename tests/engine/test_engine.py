@@ -221,6 +221,16 @@ def test_a_server_that_keeps_naming_max_completion_tokens_does_not_ask_for_ever(
         assert server.ledger.requests == 1
 
 
+def test_one_row_whose_schema_is_refused_after_good_replies_is_rejected_alone():
+    form = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    with FakeServer(answer="{}", faults=lambda prompt, _: "refused_schema" if prompt == "bad" else None) as server:
+        endpoint = Endpoint("m", base_url=server.base_url, max_attempts=2)
+        run = QueryModel(endpoint, prompt="{text}", output="a", generation={"response_format": form})
+        out = run(texts(["a", "bad", "b"]))
+        assert out["a__status"].tolist() == ["ok", "rejected", "ok"]
+        assert out["a__error"][1].startswith("request_refused: 400 Invalid schema for response_format")
+
+
 def limited(base_url, model: str = "m") -> QueryModel:
     endpoint = Endpoint(model, base_url=base_url, scope="team", max_concurrent_requests=1)
     return QueryModel(endpoint, prompt="{text}", output="a", generation={"max_tokens": 8})
