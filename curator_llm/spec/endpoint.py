@@ -66,7 +66,7 @@ class Endpoint:
     client : str, optional
         Where a function without arguments is found that makes the client: ``"pkg.mod:factory"``, importable on every
         worker, called once in each worker process. It knows address, key and proxy, so those are not given here. It
-        returns one of:
+        returns a new client at each call, as it is closed with the worker, and that is one of:
 
         - an ``openai.AsyncOpenAI`` (``AsyncAzureOpenAI`` and gateways: the same) or an `AsyncOpenAIClient` around one:
           nothing is lost, and the SDK's own retries and timeout are not used;
