@@ -8,7 +8,6 @@ nor free its connection.
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -57,7 +56,7 @@ class PyreqwestTransport:
     def __init__(self, endpoint: Endpoint, *, max_reply_bytes: int, idle_s: float, age_s: float) -> None:
         self._credentials = Credentials(endpoint)
         self._redaction: Redaction = self._credentials.redaction
-        self._renewal = Renewal(age_s, random.Random())  # noqa: S311  spreads handshakes
+        self._renewal = Renewal(age_s)
         self._replicas = Replicas(endpoint.base_urls)
         self._timeout_s = endpoint.timeout
         self._timeout = timedelta(seconds=endpoint.timeout)

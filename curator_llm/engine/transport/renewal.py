@@ -9,7 +9,7 @@ _SHORTEST, _LONGEST = 0.5, 1.5
 
 
 class Renewal:
-    """Says which request is the last of its connection. Pure; the random source is passed in.
+    """Says which request is the last of its connection. Pure; the random source may be passed in.
 
     A load balancer gives a server to a connection, not to a request, so connections that live for ever never reach a
     server that came later. The request that is marked carries ``connection: close``; the next one opens a new
@@ -24,7 +24,8 @@ class Renewal:
     Parameters
     ----------
     age_s : float
-    rng : random.Random
+    rng : random.Random, optional
+        For tests.
 
     Examples
     --------
@@ -36,9 +37,9 @@ class Renewal:
     True
     """
 
-    def __init__(self, age_s: float, rng: random.Random) -> None:
+    def __init__(self, age_s: float, rng: random.Random | None = None) -> None:
         self._usual_s = age_s / 2
-        self._rng = rng
+        self._rng = rng or random.Random()  # noqa: S311  spreads handshakes
         self._busy_s = 0.0
         self._due_s = self._next_s()
 
@@ -51,7 +52,7 @@ class Renewal:
         return True
 
     def worked(self, busy_s: float) -> None:
-        """Add the seconds for which a request had a connection."""
+        """Add the seconds for which a request that was answered had a connection."""
         self._busy_s += busy_s
 
     def _next_s(self) -> float:

@@ -8,7 +8,6 @@ compression, a streamed body. It reads the body of an error whole, so there only
 from __future__ import annotations
 
 import contextlib
-import random
 import re
 import time
 from collections.abc import AsyncIterator
@@ -57,7 +56,7 @@ class SdkTransport:
         self._client = client
         self._max_reply_bytes = max_reply_bytes
         self._deadlines = Deadlines(endpoint.timeout)
-        self._renewal = Renewal(age_s, random.Random())  # noqa: S311  spreads handshakes
+        self._renewal = Renewal(age_s)
         self._closes = False  # until a reply shows HTTP/1: in HTTP/2 a request must not ask for it
         key = client.api_key  # a user's subclass may hold anything
         self._keys = [key] if isinstance(key, str) else []
