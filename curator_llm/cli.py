@@ -18,6 +18,7 @@ import click
 from curator_llm import __version__
 from curator_llm.cli_journal import journal
 from curator_llm.errors import ConfigurationError, CuratorLLMError
+from curator_llm.job.interrupts import SIGNALS
 
 if TYPE_CHECKING:
     from curator_llm.job.file.job_file import Job
@@ -68,12 +69,18 @@ main.add_command(journal)
 
 
 def console() -> None:
-    """Run the command line as a process: SIGTERM is Ctrl-C from its first moment on, and nothing once it has ended."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the command line as a process: SIGTERM and SIGHUP are Ctrl-C from its first moment on.
+
+    Once it has ended, none of them is heard: what is in place is not said to be interrupted.
+    """
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, signal.default_int_handler)
     try:
         main(prog_name="curator-llm")
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @main.command()

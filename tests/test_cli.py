@@ -17,6 +17,7 @@ from click.testing import CliRunner
 import curator_llm
 from curator_llm import cli
 from curator_llm.cli import main
+from curator_llm.job.interrupts import SIGNALS
 from curator_llm.testing import answer_to
 
 
@@ -106,18 +107,30 @@ def test_ctrl_c_before_anything_was_done_ends_with_75(job, monkeypatch):
     assert (ended.exit_code, ended.stderr) == (75, "Interrupted before anything was done.\n")
 
 
-def test_a_process_takes_sigterm_for_ctrl_c_before_its_command_and_is_deaf_to_it_after(job, monkeypatch):
-    def terminate(**_: object) -> None:
-        signal.raise_signal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_process_takes_each_signal_for_ctrl_c_before_its_command_and_is_deaf_to_it_after(monkeypatch, number):
+    def send(**_: object) -> None:
+        signal.raise_signal(number)
 
-    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "main", send)
+    before = {one: signal.signal(one, lambda *_: None) for one in SIGNALS}
     try:
-        monkeypatch.setattr(cli, "main", terminate)
         with pytest.raises(KeyboardInterrupt):
             cli.console()
-        terminate()  # what is in place is not said to be interrupted
+        send()  # what is in place is not said to be interrupted
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def test_a_process_under_nohup_stays_deaf_to_sighup(monkeypatch):
+    monkeypatch.setattr(cli, "main", lambda **_: signal.raise_signal(signal.SIGHUP))
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in SIGNALS}
+    try:
+        cli.console()
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def test_a_scheduler_of_the_command_line_is_for_that_execution_alone(job, server, monkeypatch):
