@@ -50,7 +50,7 @@ class CheckedJob:
     @property
     def stages(self) -> list[Stage]:
         """The steps that ask a model."""
-        return stages_of(self.steps)
+        return [step for step in self.steps if isinstance(step, Stage)]
 
 
 def check_job(job: Job, retries: Sequence[Retry] = ()) -> CheckedJob:
@@ -100,11 +100,6 @@ def make_local_server(model: LocalModel, place: Place) -> LocalServer:
         return LocalServer(model.model, **model.options)
     except ConfigurationError as error:
         raise place.caused(error) from None
-
-
-def stages_of(steps: tuple[Step, ...]) -> list[Stage]:
-    """Return the steps that ask a model."""
-    return [step for step in steps if isinstance(step, Stage)]
 
 
 def depends_on(steps: tuple[Step, ...]) -> Mapping[str, str]:
