@@ -19,9 +19,10 @@ from curator_llm.testing import FakeServerProcess, answer_to
 
 ROWS = 5_000
 IN_FLIGHT = 32
-# Where the tests run in the background of a shell, children are born deaf to Ctrl-C.
+# Where the tests run in the background of a shell or under nohup, children are born deaf to Ctrl-C or SIGHUP.
 PROGRAM = (
-    "import signal, curator_llm.cli; signal.signal(signal.SIGINT, signal.default_int_handler); curator_llm.cli.main()"
+    "import signal, curator_llm.cli; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL); curator_llm.cli.main()"
 )
 
 
@@ -74,7 +75,7 @@ def check_whole(server: FakeServerProcess) -> None:
     assert len(answered) == ROWS
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_all_processes_of_a_run_ends_it_with_75_and_the_same_command_goes_on(job, server, number):
     first = start("run", "job.yaml", start_new_session=True)
     server.wait_until(lambda ledger: ledger.requests >= ROWS // 5, timeout_s=60)
