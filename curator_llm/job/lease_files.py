@@ -79,7 +79,8 @@ class Holder:
         namespace, _, start = self.process.partition("/")
         if not start or self.machine != this_machine() or namespace != _process(os.getpid()).partition("/")[0]:
             return False
-        return _process(self.pid) != self.process
+        found = _process(self.pid)
+        return found != self.process if found else not _is_there(self.pid)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.started_at}"
@@ -234,14 +235,28 @@ def this_machine() -> str:
 
 
 def _process(pid: int) -> str:
-    """Return what tells a process from all others of a machine: its namespace of numbers, and when it started."""
+    """Return what tells a process from all others of a machine: its namespace of numbers, and when it started.
+
+    Without a start where it has ended, empty where the system does not say.
+    """
     try:
         namespace = Path("/proc/self/ns/pid").readlink()
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     state, *numbers = stat.rpartition(")")[2].split()  # the name before it may hold anything
-    return "" if state in "ZX" else f"{namespace}/{numbers[18]}"
+    return f"{namespace}/" if state in "ZX" else f"{namespace}/{numbers[18]}"
+
+
+def _is_there(pid: int) -> bool:
+    """Tell whether a process has this number, also where /proc hides those of other users."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _flock(file: int) -> Literal["own", "taken", "unknown"]:

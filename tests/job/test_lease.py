@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from curator_llm.errors import ConfigurationError, RunError, RunTakenOverError
+from curator_llm.job import lease_files
 from curator_llm.job.lease import BEAT_S, MISSED_S, STALE_S, Watch, take_lease
 from curator_llm.job.lease_files import Holder, LeaseFiles, Look, this_machine
 
@@ -104,6 +105,13 @@ def test_a_process_is_surely_gone_when_another_one_has_its_number_but_not_when_i
     for other in (f"pid:[1]/{me.process.partition('/')[2]}", ""):
         assert not dataclasses.replace(me, pid=4_194_305, process=other).is_gone
     assert not dataclasses.replace(me, pid=4_194_305, machine="another boot").is_gone
+
+
+def test_a_process_that_the_system_hides_is_not_surely_gone(monkeypatch):
+    me = Holder.here(1)
+    monkeypatch.setattr(lease_files, "_process", lambda pid: me.process if pid == os.getpid() else "")
+    assert not dataclasses.replace(me, pid=os.getppid()).is_gone
+    assert dataclasses.replace(me, pid=4_194_305).is_gone
 
 
 def test_a_holder_in_another_container_of_this_machine_that_beats_is_not_robbed(tmp_path, files):
