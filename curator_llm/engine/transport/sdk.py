@@ -127,7 +127,7 @@ class SdkTransport:
         found = reply_in(error, elapsed_s, self._max_reply_bytes, redact) or fault_in(error, elapsed_s, redact)
         if isinstance(found, Fault) and found.kind == "timeout":
             return self._deadlines.passed(elapsed_s)
-        said = self._redaction.text(f"{type(error).__name__}: {words_of(error)}")[:500]
+        said = self._redaction.text(": ".join(filter(None, [type(error).__name__, words_of(error)])))[:500]
         # All else comes from before the request: no credentials, a provider of tokens that fails, a gateway's own code.
         return found or Fault("client_error", answered, said, elapsed_s)
 
