@@ -16,7 +16,8 @@ from typing import Any
 from curator_llm import config
 from curator_llm.config import parse_duration
 from curator_llm.engine.batch import Batch
-from curator_llm.engine.line import Landing, Line, Source
+from curator_llm.engine.flight import Landing, Source
+from curator_llm.engine.line import Line
 from curator_llm.engine.scopes import Scopes
 from curator_llm.engine.transport.clients import HAS_ENDED
 from curator_llm.engine.transports import Transports

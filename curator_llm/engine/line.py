@@ -8,100 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from pathlib import Path
 
 import msgspec
 
 from curator_llm.engine.batch import Batch
-from curator_llm.engine.retry import Again, Done, History, LineHistory, RetryPolicy, Stop, next_step
+from curator_llm.engine.flight import Flight, Landing, Rank, Source, record_of
+from curator_llm.engine.retry import Again, Done, History, LineHistory, RetryPolicy, Step, Stop, is_outage, next_step
 from curator_llm.engine.stops import stop_error
 from curator_llm.engine.transport import Transport
 from curator_llm.errors import CuratorLLMError
-from curator_llm.journal.record import embed, embed_text
 from curator_llm.limits.allowance import Allowance
-from curator_llm.operations.base import Operation
-from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Fault, Record, Reply, Request
 from curator_llm.wire.renames import renamed
 from curator_llm.wire.verdicts import Verdict, judge
 
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Where a batch's requests go, and how their records are kept; equal for all its flights.
-
-    Parameters
-    ----------
-    line : Line
-    endpoint : Endpoint
-    operation : Operation
-    transport : Transport
-    journal : Path or None
-        Where records are kept.
-    store : callable
-        Takes a flight's record; once it is kept, `Line.deliver` is called with both.
-    kept : callable
-        Returns the record this process has kept for a key, or None.
-    run : str or None
-        Who pays.
-    """
-
-    line: Line
-    endpoint: Endpoint
-    operation: Operation
-    transport: Transport
-    journal: Path | None
-    store: Callable[[Landing], None]
-    kept: Callable[[bytes], Record | None]
-    run: str | None
-
-
-#: Older batches go first, and within one its rows in order: a retry keeps its place.
-Rank = tuple[int, int]
-
-
-@dataclass(eq=False, slots=True)
-class Flight:
-    """A request under way, and who waits for it."""
-
-    request: Request
-    source: Source
-    rank: Rank
-    history: History
-    waiters: list[tuple[Batch, int]] = field(default_factory=list)
-    cost: dict[str, float] = field(default_factory=dict)
-    sent_at: float = 0.0
-    due: float = 0.0
-    key_version: int = 0
-    refused_name: str | None = None
-    refreshed: bool = False
-
-    @property
-    def name(self) -> tuple[Path | None, bytes]:
-        """What flights are known by: equal ones are one."""
-        return self.source.journal, self.request.key
-
-    @property
-    def server(self) -> tuple[Transport, str]:
-        """Who is asked: one scope may have several servers and models."""
-        return self.source.transport, self.source.endpoint.model
-
-    def fail(self, error: CuratorLLMError) -> None:
-        """Fail every batch that waits for it."""
-        for batch, _ in self.waiters:
-            batch.fail(error)
-        self.waiters.clear()
-
-
-#: A flight at its end, with what the journal keeps of it.
-Landing = tuple[Record, Flight]
+logger = logging.getLogger(__name__)
 
 
 class Line:
@@ -309,27 +238,47 @@ class Line:
 
     def _after(self, flight: Flight, outcome: Reply | Fault, verdict: Verdict, now: float) -> None:
         step = next_step(flight.history, verdict, now, self._rng)
-        allowance = self.allowance
+        if is_outage(verdict) and not flight.source.transport.has_spare:
+            step = self._in_outage(flight, verdict, now, step)
         match step:
             case Done():
                 if verdict.kind == "final":
-                    allowance.window.succeeded(allowance.permits.cap)
-                record = _record(flight, outcome, verdict, step)
+                    self.allowance.succeeded()
+                record = record_of(flight, outcome, verdict, step)
                 self._count(record)
                 flight.source.store((record, flight))
             case Again():
                 self.counts[f"retried {verdict.code}"] += 1
-                if step.pause_until is not None:
-                    in_flight = allowance.permits.in_flight + 1
-                    allowance.window.throttled(in_flight, flight.sent_at, now, cap=allowance.permits.cap)
-                    allowance.pause(step.pause_until)
                 flight.due = step.due
-                heappush(self._delayed, (step.due, flight.rank, flight))
+                if step.pause_until is not None:
+                    self.allowance.throttled(flight.sent_at, now, step.pause_until)
+                elif self.allowance.window.resting_since is not None and self.history.answered:
+                    # The window rests for all; that each row tries in its turn makes an outage cost none all its tries.
+                    flight.due, flight.rank = now, (flight.rank[0], next(self._arrivals))
+                heappush(self._delayed, (flight.due, flight.rank, flight))
             case Stop():
-                error = stop_error(verdict, flight.source.endpoint, self._unreachable_after_s)
+                limit_s = flight.history.policy.row_deadline_s if self.history.answered else self._unreachable_after_s
+                error = stop_error(verdict, flight.source.endpoint, limit_s)
                 self.lose(flight, error)
                 if flight.history.line is self.history:  # else it was sent before a stop, and says nothing new
                     self.stop(error)
+
+    def _in_outage(self, flight: Flight, verdict: Verdict, now: float, step: Step) -> Step:
+        """Take a failure into account that may be of an outage; one that lasts as long as a row may ends the run."""
+        window, limit_s = self.allowance.window, flight.history.policy.row_deadline_s
+        was_well = window.resting_since is None
+        self.allowance.failed(flight.sent_at, now, self._rng.random())
+        if window.resting_since is None or not self.history.answered:
+            return step
+        if was_well:
+            logger.warning(
+                "%s fails (%s: %s): one request at a time tries until one is answered, for %g s at most.",
+                flight.source.endpoint.address,
+                verdict.code,
+                verdict.text,
+                limit_s,
+            )
+        return step if now - window.resting_since < limit_s else Stop()
 
     def _count(self, record: Record) -> None:
         self.counts["done"] += 1
@@ -349,28 +298,3 @@ def _judged(flight: Flight, outcome: Reply | Fault, request: Request) -> Verdict
     if flight.refused_name is None or renamed(request.body, verdict.code) is request.body:
         return verdict
     return msgspec.structs.replace(verdict, kind="transient")  # replicas that do not know the same name
-
-
-def _record(flight: Flight, outcome: Reply | Fault, verdict: Verdict, step: Done) -> Record:
-    history, source = flight.history, flight.source
-    reply = outcome if isinstance(outcome, Reply) else None
-    said = embed(reply.body) if reply else embed_text(verdict.text or "")
-    return Record(
-        key=flight.request.key.hex(),
-        op=source.operation.id,
-        status=step.status,
-        final=step.final,
-        attempts=history.attempts,
-        at=time.time(),
-        reply=said,
-        code=verdict.code,
-        http=reply.http if reply else None,
-        origin=reply.origin if reply else None,
-        model=verdict.model,
-        request_id=reply.headers.get("x-request-id") if reply else None,
-        input_tokens=verdict.input_tokens,
-        output_tokens=verdict.output_tokens,
-        billed=history.billed,
-        latency_s=round(outcome.elapsed_s, 6),
-        run=source.run,
-    )

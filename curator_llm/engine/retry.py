@@ -33,6 +33,15 @@ _MALFORMED = frozenset({"malformed", "error_in_200", "client_error"})
 _NO_ANSWER = frozenset({"connect", "dns", "tls", "certificate", "reset", "timeout", "closed", "local"})
 
 
+#: Failures that say nothing about the row; many in a row are an outage.
+_OUTAGE = frozenset({"connect", "dns", "tls", "reset", "timeout", "server_error", "server_timeout"})
+
+
+def is_outage(verdict: Verdict) -> bool:
+    """Tell whether a verdict speaks against the server, and not against the row."""
+    return verdict.kind == "transient" and verdict.code in _OUTAGE
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """The bounds of an endpoint.

@@ -16,8 +16,8 @@ from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.verdicts import Verdict
 
 
-def stop_error(verdict: Verdict, endpoint: Endpoint, unreachable_after_s: float) -> RunError:
-    """Return the error for a verdict after which nothing more is sent."""
+def stop_error(verdict: Verdict, endpoint: Endpoint, seconds: float) -> RunError:
+    """Return the error for a verdict after which nothing more is sent; `seconds` is how long that was waited for."""
     where = endpoint.address
     said = f"The server said: {verdict.text}"
     key = endpoint.api_key or (endpoint.headers or {}).get("authorization")
@@ -63,9 +63,14 @@ def stop_error(verdict: Verdict, endpoint: Endpoint, unreachable_after_s: float)
             return EndpointUnreachableError(
                 f"The certificate of {where} is not trusted ({verdict.text}). {_trust(endpoint)}"
             )
+        case "server_error" | "server_timeout" | "timeout" | "reset":
+            return EndpointUnreachableError(
+                f"{where} has answered no request for {seconds:g} s ({verdict.code}: {verdict.text}). Run again when "
+                "it is well; if its replies take longer than `timeout`, raise that."
+            )
         case _:
             return EndpointUnreachableError(
-                f"No server answered at {where} for {unreachable_after_s:g} s ({verdict.code}: {verdict.text}). Check "
+                f"No server answered at {where} for {seconds:g} s ({verdict.code}: {verdict.text}). Check "
                 f"the address, that the server runs, and that the workers reach it.{_proxy_hint(endpoint)}"
             )
 

@@ -100,6 +100,7 @@ _HOLDS = {
     "requests_per_minute": "max_requests_per_minute",
     "tokens_per_minute": "max_tokens_per_minute",
     "throttling": "the server's throttling",
+    "outage": "an outage of the server",
 }
 #: A limit that held up fewer starts than this share of all is not what a run waited for.
 _HELD_SHARE = 0.3

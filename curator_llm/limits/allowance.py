@@ -49,7 +49,7 @@ class Allowance:
 
     def take(self, cost: Cost, now: float) -> float:
         """Take the cost and return 0, or take nothing and return the seconds to wait; inf: until something returns."""
-        wait_s, held_by = max(0.0, self._paused_until - now), "throttling"
+        wait_s, held_by = max(0.0, self._paused_until - now), self._held_by_window
         if self.permits.in_flight + 1 > self.window.size:
             wait_s = math.inf
         for name, amount in cost.items():
@@ -67,7 +67,11 @@ class Allowance:
         """What the next request will have to wait for until another one ends; None while there is room."""
         if self.permits.free <= 0:
             return PERMITS
-        return "throttling" if self.permits.in_flight + 1 > self.window.size else None
+        return self._held_by_window if self.permits.in_flight + 1 > self.window.size else None
+
+    @property
+    def _held_by_window(self) -> str:
+        return "throttling" if self.window.resting_since is None else "outage"
 
     def settle(self, cost: Cost, tokens_used: int | None) -> None:
         """Give the permit back and correct the estimate of tokens by what the server reported."""
@@ -76,6 +80,24 @@ class Allowance:
                 continue
             used = tokens_used if name == TOKENS and tokens_used is not None else amount
             self._resources[name].settle(amount, used)
+
+    def throttled(self, sent_at: float, now: float, until: float) -> None:
+        """Take a 429 or 503 to a request sent at `sent_at` into account; nothing starts before `until`."""
+        self.window.throttled(self.permits.in_flight + 1, sent_at, now, cap=self.permits.cap)
+        self.pause(until)
+
+    def failed(self, sent_at: float, now: float, spread: float) -> None:
+        """Take a failure into account that says nothing about its row; in an outage nothing starts for a while.
+
+        `spread`, from 0 to 1, makes that up to a quarter longer: workers do not try in step.
+        """
+        rest_s = self.window.failed(self.permits.in_flight + 1, sent_at, now, cap=self.permits.cap)
+        if rest_s:
+            self.pause(now + rest_s * (1 + 0.25 * spread))
+
+    def succeeded(self) -> None:
+        """Take an answer into account."""
+        self.window.succeeded(self.permits.cap)
 
     def pause(self, until: float) -> None:
         """Start nothing before `until`."""

@@ -30,8 +30,8 @@ class Window:
     ----------
     size : float
         How many requests may be in flight; inf while it is wide open.
-    resting : bool
-        Whether an outage is under way.
+    resting_since : float or None
+        When the outage that is under way began.
 
     Examples
     --------
@@ -45,7 +45,7 @@ class Window:
 
     def __init__(self) -> None:
         self.size = math.inf
-        self.resting = False
+        self.resting_since: float | None = None
         self._threshold = math.inf
         self._cut_at = -math.inf
         self._in_a_row = 0
@@ -54,7 +54,7 @@ class Window:
 
     def throttled(self, in_flight: int, sent_at: float, now: float, *, cap: int) -> None:
         """Cut, unless the request was sent before the last cut. The server is there: an outage has ended."""
-        self._in_a_row, self.resting = 0, False
+        self._in_a_row, self.resting_since = 0, None
         if sent_at <= self._cut_at:
             return
         was_full = in_flight >= min(self.size, cap)
@@ -64,15 +64,15 @@ class Window:
 
     def failed(self, in_flight: int, sent_at: float, now: float, *, cap: int) -> float:
         """Count a failure that says nothing about its row; return how long nothing is to start, in seconds."""
-        if self.resting and sent_at <= self._cut_at:
+        if self.resting_since is not None and sent_at <= self._cut_at:
             return 0.0  # it was under way when the outage began
         self._in_a_row += 1
         self._credit = max(0, self._credit - 1)
-        if self.resting:
+        if self.resting_since is not None:
             self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s)
         elif self._in_a_row >= IN_A_ROW:
             self._threshold, self.size = max(1.0, min(self.size, cap)), 1.0
-            self.resting, self._rest_s = True, 1.0
+            self.resting_since, self._rest_s = now, 1.0
         else:
             if not self._credit:
                 in_a_row = self._in_a_row
@@ -84,7 +84,7 @@ class Window:
 
     def succeeded(self, cap: int) -> None:
         """Open by one reply's worth; at the cap it is wide open again."""
-        self._in_a_row, self.resting = 0, False
+        self._in_a_row, self.resting_since = 0, None
         self._credit = min(CREDIT, self._credit + 1)
         if self.size < math.inf:
             self.size += 1.0 if self.size < self._threshold else 1.0 / self.size

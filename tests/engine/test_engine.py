@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -16,7 +17,13 @@ import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
 from curator_llm.engine.transport.pyreqwest import PyreqwestTransport
-from curator_llm.errors import AuthenticationError, EngineError, JournalError, QuotaExceededError
+from curator_llm.errors import (
+    AuthenticationError,
+    EndpointUnreachableError,
+    EngineError,
+    JournalError,
+    QuotaExceededError,
+)
 from curator_llm.journal.store import Journal
 from curator_llm.limits.allowance import Allowance
 from curator_llm.operations.chat import Chat
@@ -69,8 +76,8 @@ def test_equal_rows_of_two_threads_share_one_flight():
 def test_attempts_past_their_deadline_leave_no_request_open_at_the_server():
     with FakeServer(faults=lambda prompt, _: None if prompt == "first" else "hang") as server:
         run = stage(server.base_url, max_concurrent_requests=10, timeout="200ms", max_attempts=1)
-        out = run(texts(["first", *map(str, range(100))]))
-        assert out["a__status"].tolist() == ["ok"] + ["failed"] * 100
+        out = run(texts(["first", *map(str, range(10))]))
+        assert out["a__status"].tolist() == ["ok"] + ["failed"] * 10
         assert out["a__error"][1] == "timeout: no complete reply within 0.2 s"
         assert server.ledger.in_flight <= 10
         server.wait_until(lambda ledger: ledger.in_flight == 0)
@@ -126,6 +133,27 @@ def test_a_throttling_server_delays_rows_and_fails_none():
     with FakeServer(requests_per_minute=1200, burst=10) as server:
         out = stage(server.base_url, max_concurrent_requests=8)(texts(map(str, range(60))))
         assert set(out["a__status"]) == {"ok"}
+
+
+def test_an_outage_delays_rows_and_fails_none_and_few_requests_try_meanwhile(caplog):
+    requests = itertools.count()
+    with FakeServer(faults=lambda *_: "http:500" if 30 <= next(requests) < 39 else None) as server:
+        run = stage(server.base_url, max_concurrent_requests=8, max_attempts=2)
+        out = run(texts(map(str, range(300))))
+        assert out["a__status"].tolist() == ["ok"] * 300
+        assert server.ledger.requests == 300 + 9
+        (line,) = [record.message for record in caplog.records if "one request at a time" in record.message]
+        assert line.startswith(f"{server.base_url} fails (server_error: 500 ")
+        assert line.endswith("): one request at a time tries until one is answered, for 3600 s at most.")
+
+
+def test_an_outage_that_lasts_as_long_as_a_row_may_stops_the_run_and_keeps_what_was_answered():
+    with FakeServer(faults=lambda prompt, _: None if len(prompt) < 3 else "http:500") as server:
+        run = stage(server.base_url, max_concurrent_requests=8, row_deadline="2s")
+        with pytest.raises(EndpointUnreachableError, match=r"has answered no request for 2 s \(server_error: 500"):
+            run(texts(map(str, range(300))))
+        assert server.ledger.answered >= 100
+        assert run.replay(texts(map(str, range(100))))["a__status"].tolist() == ["ok"] * 100
 
 
 def test_a_row_that_the_server_always_throttles_holds_up_nobody_and_ends_at_its_deadline():

@@ -53,7 +53,7 @@ def fail(window: Window, times: int, *, sent_at: float = 0.0, now: float = 1.0, 
 def test_five_failures_in_a_row_are_an_outage_and_one_request_at_a_time_tries() -> None:
     window = Window()
     assert fail(window, 5) == [0, 0, 0, 0, 1]
-    assert (window.size, window.resting) == (1, True)
+    assert (window.size, window.resting_since) == (1, 1.0)
 
 
 def test_an_answer_in_between_makes_it_no_outage() -> None:
@@ -61,7 +61,7 @@ def test_an_answer_in_between_makes_it_no_outage() -> None:
     for _ in range(20):
         fail(window, 4)
         window.succeeded(cap=64)
-    assert not window.resting
+    assert window.resting_since is None
 
 
 def test_what_was_under_way_when_the_outage_began_prolongs_nothing() -> None:
@@ -106,7 +106,7 @@ def test_a_server_that_throttles_is_there() -> None:
     window = Window()
     fail(window, 5)
     window.throttled(in_flight=1, sent_at=2.0, now=3.0, cap=64)
-    assert (window.size, window.resting) == (1, False)
+    assert (window.size, window.resting_since) == (1, None)
 
 
 def test_a_server_that_fails_more_than_it_answers_is_cut_and_one_that_fails_less_is_not() -> None:
@@ -136,4 +136,4 @@ def test_it_always_lets_one_request_through(steps: list[tuple[str, int, float]])
         else:
             assert 0 <= window.failed(in_flight, sent_at, now, cap=300) <= 5
         assert window.size >= 1
-        assert not window.resting or window.size == 1
+        assert window.resting_since is None or window.size == 1

@@ -14,6 +14,10 @@ class Transport(Protocol):
     def key_version(self) -> int:
         """Grows when `refresh_key` found another key."""
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether an address is left that has not just failed: then a failure is no outage."""
+
     def refresh_key(self, version: int) -> bool:
         """Look for the key again, unless that was done since `version`; tell whether there is another. May block."""
 

@@ -37,6 +37,7 @@ class ClientTransport:
     """
 
     key_version = 0
+    has_spare = False
 
     def __init__(
         self, client: LLMClient | AsyncLLMClient, endpoint: Endpoint, method: ClientMethod, *, max_reply_bytes: int

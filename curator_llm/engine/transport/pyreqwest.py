@@ -68,6 +68,11 @@ class PyreqwestTransport:
         """Grows when `refresh_key` found another key."""
         return self._credentials.version
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether there are several addresses and one of them does not rest."""
+        return self._replicas.has_spare(time.monotonic())
+
     def refresh_key(self, version: int) -> bool:
         """Resolve the references to secrets again, unless that was done since `version`."""
         return self._credentials.refresh(version)

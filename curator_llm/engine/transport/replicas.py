@@ -39,6 +39,10 @@ class Replicas:
         self._replicas = [Replica(url, origin_of(url)) for url in base_urls]
         self._taken = 0
 
+    def has_spare(self, now: float) -> bool:
+        """Tell whether there are several addresses and one of them does not rest."""
+        return len(self._replicas) > 1 and any(each.rests_until <= now for each in self._replicas)
+
     def take(self, now: float) -> Replica:
         """Return the replica with the fewest requests in flight, the longest unused of equals; a resting one last."""
         replica = min(self._replicas, key=lambda each: (each.rests_until > now, each.in_flight, each.taken_at))

@@ -49,6 +49,7 @@ class SdkTransport:
     """
 
     key_version = 0
+    has_spare = False
 
     def __init__(self, client: AsyncOpenAI, endpoint: Endpoint, *, max_reply_bytes: int, age_s: float) -> None:
         import httpx2
