@@ -107,8 +107,10 @@ def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
         cost_usd=stage["cost_usd"],
         held_back_by=report.get("held_back_by"),
     )
+    is_retried = any(retry["stage"] == stage["output"] for retry in report.get("retries", []))
+    asked = f"{stage['model']} at {stage['endpoint']}{' and its retries' if is_retried else ''}"
     paid = (
-        f"  {stage['model']} at {stage['endpoint']}: {stage['requests']:,} requests, {stage['attempts']:,} attempts, "
+        f"  {asked}: {stage['requests']:,} requests, {stage['attempts']:,} attempts, "
         f"{stage['input_tokens']:,} input tokens, {stage['output_tokens']:,} output tokens"
     )
     return [summary, paid]

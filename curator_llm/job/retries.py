@@ -100,8 +100,8 @@ def named(stage: str, draw: int) -> Iterator[None]:
         if not draw:
             raise
         msg = (
-            f"{error.message} This is retry {draw} of {stage}: `curator-llm retry RUN_DIR --drop` takes the last one "
-            "back, and until it is done another retry takes its place."
+            f"{error.message} This is retry {draw} of {stage}: until it is done another retry takes its place, and "
+            "once it has begun `curator-llm retry RUN_DIR --drop` takes it back."
         )
         raise type(error)(msg) from None
 

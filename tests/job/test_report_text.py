@@ -92,6 +92,13 @@ def test_retries_and_what_held_the_run_back_are_said(run_dir):
     lines = text(run_dir, retries=retries, held_back_by="max_requests_per_minute")
     assert "topic: truncated asked anew with generation.max_tokens=9" in lines
     assert lines[1].endswith("held back by max_requests_per_minute")
+    assert " and its retries: " in lines[2]  # whose endpoint may be another one
+
+
+def test_equal_retries_are_said_once(run_dir):
+    retry = {"stage": "topic", "statuses": ["ok"], "set": [], "draw": 1, "done": True}
+    lines = text(run_dir, retries=[retry, {**retry, "draw": 2}])
+    assert lines.count("topic: ok asked anew") == 1
 
 
 def test_who_works_there_is_said_first(run_dir):

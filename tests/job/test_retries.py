@@ -157,7 +157,7 @@ def test_a_retry_that_stopped_says_so_and_another_one_takes_its_place(rows):
     rows.server.change(models=["m"])
     stopped = retry(rows, "truncated", settings=["endpoint=typo"])
     assert stopped.exit_code == 3
-    assert "This is retry 1 of topic: `curator-llm retry RUN_DIR --drop` takes" in stopped.message
+    assert "This is retry 1 of topic: until it is done another retry takes its place, and once" in stopped.message
     assert retry(rows, "truncated", settings=["generation.max_tokens=100"]).exit_code == 0
     assert [said["set"] for said in manifest(rows)["retries"]] == [["generation.max_tokens=100"]]
     assert statuses(rows)[3] == "ok"
