@@ -70,6 +70,7 @@ class Flight:
     due: float = 0.0
     key_version: int = 0
     refused_name: str | None = None
+    renames: int = 0
     refreshed: bool = False
 
     @property

@@ -30,6 +30,9 @@ from curator_llm.wire.exchange import Fault, Record, Reply, Request
 from curator_llm.wire.renames import renamed
 from curator_llm.wire.verdicts import Verdict, judge
 
+#: So often a flight is sent again because a server knows a parameter by another name.
+MAX_RENAMES = 20
+
 logger = logging.getLogger(__name__)
 
 
@@ -199,7 +202,7 @@ class Line:
             request = self._outgoing(flight)
             outcome = await source.transport.send(request)
             now = time.monotonic()
-            verdict = _judged(flight, outcome, request)
+            verdict = judge(outcome, source.operation.judge, request.body)
             used = None if verdict.input_tokens is None else verdict.input_tokens + (verdict.output_tokens or 0)
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
             opened = not self.history.answered
@@ -218,9 +221,11 @@ class Line:
         return msgspec.structs.replace(flight.request, body=body)
 
     async def _mended(self, flight: Flight, request: Request, verdict: Verdict) -> bool:
-        """Mend what costs no attempt, once per flight, and put it back: a renamed parameter, a key that was rotated."""
-        if flight.refused_name is None and renamed(request.body, verdict.code) is not request.body:
-            flight.refused_name = self._refused_names[flight.server] = verdict.code or ""
+        """Mend what costs no attempt, and put it back: a renamed parameter, a key that was rotated."""
+        if flight.renames < MAX_RENAMES and renamed(request.body, verdict.code) is not request.body:
+            flight.renames += 1
+            if flight.refused_name is None:  # else replicas know different names: one of them takes this one
+                flight.refused_name = self._refused_names[flight.server] = verdict.code or ""
         elif verdict.code == "authentication" and not flight.refreshed and flight.waiters:
             flight.refreshed = True
             refresh_key = flight.source.transport.refresh_key
@@ -291,10 +296,3 @@ class Line:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()  # nobody here cancels one
         if error is not None:
             self._on_crash(error)
-
-
-def _judged(flight: Flight, outcome: Reply | Fault, request: Request) -> Verdict:
-    verdict = judge(outcome, flight.source.operation.judge, request.body)
-    if flight.refused_name is None or renamed(request.body, verdict.code) is request.body:
-        return verdict
-    return msgspec.structs.replace(verdict, kind="transient")  # replicas that do not know the same name
