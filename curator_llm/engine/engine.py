@@ -17,6 +17,7 @@ from curator_llm import config
 from curator_llm.config import parse_duration
 from curator_llm.engine.batch import Batch
 from curator_llm.engine.flight import Landing, Source
+from curator_llm.engine.lag import Lag
 from curator_llm.engine.line import Line
 from curator_llm.engine.scopes import Scopes
 from curator_llm.engine.transport.clients import HAS_ENDED
@@ -53,6 +54,7 @@ class Engine:
         self._opened: list[tuple[Journal, JournalWriter[Landing]]] = []
         self._closed = False
         self._loop = _new_loop()
+        self._lag = Lag(self._loop)
         self._thread = threading.Thread(target=self._run, name=f"curator-llm engine {name}", daemon=True)
         self._thread.start()
 
@@ -167,6 +169,8 @@ class Engine:
             line = self._lines[scope] = Line(
                 self._loop,
                 Allowance(self._scopes.granted(scope), time.monotonic()),
+                repeated_rejections=int(config.get("engine.repeated-rejections")),
+                lag=self._lag,
                 unreachable_after_s=parse_duration(config.get("engine.unreachable-after"), "engine.unreachable-after"),
                 on_crash=self._crashed,
                 rng=random.Random(),  # noqa: S311  spreads retries
@@ -235,6 +239,7 @@ class Engine:
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(self._callback_failed)
         try:
+            self._lag.watch()
             self._loop.run_forever()
         except BaseException as error:  # noqa: BLE001  nobody may wait for a dead thread
             self._crashed(error)

@@ -72,6 +72,7 @@ class Flight:
     refused_name: str | None = None
     renames: int = 0
     refreshed: bool = False
+    stalls: int = 0
 
     @property
     def name(self) -> tuple[Path | None, bytes]:

@@ -21,6 +21,8 @@ import msgspec
 
 from curator_llm.engine.batch import Batch
 from curator_llm.engine.flight import Flight, Landing, Rank, Source, record_of
+from curator_llm.engine.lag import Lag
+from curator_llm.engine.repeats import Repeats
 from curator_llm.engine.retry import Again, Done, History, LineHistory, RetryPolicy, Step, Stop, is_outage, next_step
 from curator_llm.engine.stops import stop_error
 from curator_llm.engine.transport import Transport
@@ -32,6 +34,8 @@ from curator_llm.wire.verdicts import Verdict, judge
 
 #: So often a flight is sent again because a server knows a parameter by another name.
 MAX_RENAMES = 20
+#: So often a timeout is no attempt because the loop was late; each may have been paid for.
+MAX_STALLS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,10 @@ class Line:
     allowance : Allowance
         What may start.
     unreachable_after_s : float
+    repeated_rejections : int
+        Of how many requests nine in ten may not be rejected for one reason; 0 for any.
+    lag : Lag
+        Of the loop.
     on_crash : callable
         Told when the line itself failed.
     rng : random.Random
@@ -57,12 +65,16 @@ class Line:
         allowance: Allowance,
         *,
         unreachable_after_s: float,
+        repeated_rejections: int,
+        lag: Lag,
         on_crash: Callable[[BaseException], None],
         rng: random.Random,
     ) -> None:
         self._loop = loop
         self.allowance = allowance
-        self.history = LineHistory()
+        self._repeated_rejections = repeated_rejections
+        self._lag = lag
+        self.history = self._new_history()
         self.counts: Counter[str] = Counter()
         self._unreachable_after_s = unreachable_after_s
         self._on_crash = on_crash
@@ -127,12 +139,15 @@ class Line:
             self._flights.pop(flight.name, None)
         self._ready.clear()
         self._delayed.clear()
-        self.history = LineHistory()
+        self.history = self._new_history()
 
     def lose(self, flight: Flight, error: CuratorLLMError) -> None:
         """End a flight whose record could not be kept."""
         self._flights.pop(flight.name, None)
         flight.fail(error)
+
+    def _new_history(self) -> LineHistory:
+        return LineHistory(repeats=Repeats(self._repeated_rejections))
 
     async def drained(self) -> None:
         """Wait until nothing is in flight."""
@@ -202,7 +217,7 @@ class Line:
             request = self._outgoing(flight)
             outcome = await source.transport.send(request)
             now = time.monotonic()
-            verdict = judge(outcome, source.operation.judge, request.body)
+            verdict = self._excused(flight, judge(outcome, source.operation.judge, request.body))
             used = None if verdict.input_tokens is None else verdict.input_tokens + (verdict.output_tokens or 0)
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
             opened = not self.history.answered
@@ -213,6 +228,13 @@ class Line:
             flight = self._next()
             if opened or (self._ready and self.allowance.permits.free > 0):
                 self.pump()  # there may be room for more than the one that ended
+
+    def _excused(self, flight: Flight, verdict: Verdict) -> Verdict:
+        """Count no attempt that ran into its deadline while this process stood still; it may have been billed."""
+        if verdict.code == "timeout" and flight.stalls < MAX_STALLS and self._lag.was_late(flight.sent_at):
+            flight.stalls += 1
+            return msgspec.structs.replace(verdict, code="stalled", sent=False)
+        return verdict
 
     def _outgoing(self, flight: Flight) -> Request:
         body = renamed(flight.request.body, flight.refused_name or self._refused_names.get(flight.server))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from curator_llm.engine.repeats import Repeats
 from curator_llm.wire.exchange import Status
 from curator_llm.wire.verdicts import Verdict
 
@@ -33,6 +34,8 @@ _MALFORMED = frozenset({"malformed", "error_in_200", "client_error"})
 _NO_ANSWER = frozenset({"connect", "dns", "tls", "certificate", "reset", "timeout", "closed", "local"})
 
 
+#: Rejections that may be of what stands in every request.
+_OF_ALL = frozenset({"bad_request", "max_tokens_renamed", "max_completion_tokens_renamed"})
 #: Failures that say nothing about the row; many in a row are an outage.
 _OUTAGE = frozenset({"connect", "dns", "tls", "reset", "timeout", "server_error", "server_timeout"})
 
@@ -77,6 +80,8 @@ class LineHistory:
         When the first request of an unanswered line failed to reach a server.
     passed_at : float
         When the last of the answered requests was sent.
+    repeats : Repeats
+        How the last requests were rejected.
     """
 
     answered: bool = False
@@ -85,6 +90,7 @@ class LineHistory:
     refusals: int = 0
     out_of_reach_since: float | None = None
     passed_at: float = -math.inf
+    repeats: Repeats = field(default_factory=lambda: Repeats(0))
 
     def note(self, verdict: Verdict, now: float, sent_at: float) -> None:
         """Take the verdict on what was sent at `sent_at` into account, before `next_step`."""
@@ -184,6 +190,8 @@ def next_step(history: History, verdict: Verdict, now: float, rng: random.Random
     match verdict.kind:
         case "final":
             history.attempts += verdict.sent
+            if history.line.repeats.add(verdict.code if verdict.code in _OF_ALL else None):
+                return Stop()
             return Done(verdict.status, final=verdict.status != "failed")
         case "run":
             return _after_refusal(history, verdict, now, rng)

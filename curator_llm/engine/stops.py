@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from curator_llm import config
 from curator_llm.errors import (
     AuthenticationError,
     EndpointUnreachableError,
@@ -21,6 +22,12 @@ def stop_error(verdict: Verdict, endpoint: Endpoint, seconds: float) -> RunError
     where = endpoint.address
     said = f"The server said: {verdict.text}"
     key = endpoint.api_key or (endpoint.headers or {}).get("authorization")
+    if verdict.kind == "final":
+        return RequestRefusedError(
+            f"{where} rejected nine in ten of the last {config.get('engine.repeated-rejections')} requests for one "
+            f"reason ({verdict.code}: {verdict.text}), so it is likely to be in all of them: change what is asked. "
+            "Rejected rows are not asked again. To go on all the same, set curator-llm.engine.repeated-rejections to 0."
+        )
     match verdict.code:
         case "authentication" if (verdict.text or "").startswith("407"):
             return EndpointUnreachableError(_proxy_refused(endpoint, verdict))
@@ -63,16 +70,20 @@ def stop_error(verdict: Verdict, endpoint: Endpoint, seconds: float) -> RunError
             return EndpointUnreachableError(
                 f"The certificate of {where} is not trusted ({verdict.text}). {_trust(endpoint)}"
             )
-        case "server_error" | "server_timeout" | "timeout" | "reset":
-            return EndpointUnreachableError(
-                f"{where} has answered no request for {seconds:g} s ({verdict.code}: {verdict.text}). Run again when "
-                "it is well; if its replies take longer than `timeout`, raise that."
-            )
         case _:
-            return EndpointUnreachableError(
-                f"No server answered at {where} for {seconds:g} s ({verdict.code}: {verdict.text}). Check "
-                f"the address, that the server runs, and that the workers reach it.{_proxy_hint(endpoint)}"
-            )
+            return EndpointUnreachableError(_unanswered(endpoint, verdict, seconds))
+
+
+def _unanswered(endpoint: Endpoint, verdict: Verdict, seconds: float) -> str:
+    if verdict.sent:
+        return (
+            f"{endpoint.address} has answered no request for {seconds:g} s ({verdict.code}: {verdict.text}). Run again "
+            "when it is well; if its replies take longer than `timeout`, raise that."
+        )
+    return (
+        f"No server answered at {endpoint.address} for {seconds:g} s ({verdict.code}: {verdict.text}). Check the "
+        f"address, that the server runs, and that the workers reach it.{_proxy_hint(endpoint)}"
+    )
 
 
 def _trust(endpoint: Endpoint) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import threading
 
+import dask
 import pandas as pd
 import pytest
 
 from curator_llm import Endpoint, QueryModel, runtime
 from curator_llm.errors import (
     EndpointUnreachableError,
+    RequestRefusedError,
 )
 from curator_llm.testing import FakeServer, answer_to, faults_named_in_prompt
 
@@ -89,3 +91,41 @@ def test_a_row_that_the_server_always_throttles_holds_up_nobody_and_ends_at_its_
         out = run(texts(["first", "big", *map(str, range(500))]))
         assert out["a__status"].tolist() == ["ok", "failed", *["ok"] * 500]
         assert out["a__error"][1].startswith("rate_limited: ")
+
+
+def test_a_server_that_rejects_most_rows_for_one_reason_ends_the_run_before_all_are_asked():
+    with FakeServer(faults=lambda prompt, _: "http:400" if len(prompt) > 2 else None) as server:
+        run = stage(server.base_url, max_concurrent_requests=4)
+        frame = texts(map(str, range(1_000)))
+        with pytest.raises(RequestRefusedError, match=r"nine in ten of the last 200 requests .* \(bad_request: 400"):
+            run(frame)
+        assert 200 <= server.ledger.requests <= 310
+        with dask.config.set({"curator-llm.engine.repeated-rejections": 0}):
+            runtime.close()
+            assert run(frame)["a__status"].value_counts().to_dict() == {"rejected": 900, "ok": 100}
+        assert server.ledger.requests <= 1_010
+
+
+@pytest.mark.parametrize(("fault", "share"), [("http:400", 3), ("context_length", 100)])
+def test_rejections_of_many_rows_and_of_rows_that_are_too_long_end_no_run(fault, share):
+    with FakeServer(faults=lambda prompt, _: None if int(prompt) % share == 0 else fault) as server:
+        out = stage(server.base_url)(texts(map(str, range(300))))
+        assert out["a__status"].value_counts()["rejected"] == 300 - 300 // share
+
+
+def test_a_deadline_that_passes_while_this_process_stands_still_costs_no_attempt():
+    stands = threading.Event()
+    with FakeServer() as server:
+        run = stage(server.base_url, timeout="1s", max_attempts=1)
+        run(texts(["first"]))
+        server.pause()
+        results: list[pd.DataFrame] = []
+        thread = threading.Thread(target=lambda: results.append(run(texts(["row"]))))
+        thread.start()
+        server.wait_until(lambda ledger: ledger.in_flight == 1)
+        runtime.engine()._loop.call_soon_threadsafe(stands.wait, 1.6)  # as another thread that holds the interpreter
+        server.wait_until(lambda ledger: ledger.dropped == 1)
+        server.resume()
+        thread.join()
+    assert results[0]["a__status"].tolist() == ["ok"]
+    assert runtime.snapshot()["retried stalled"] == 1
