@@ -16,7 +16,7 @@ from typing import Any
 from curator_llm import config
 from curator_llm.config import parse_duration
 from curator_llm.engine.batch import Batch
-from curator_llm.engine.flight import Landing, Source
+from curator_llm.engine.flight import Landing, Owner, Source
 from curator_llm.engine.lag import Lag
 from curator_llm.engine.line import Line
 from curator_llm.engine.scopes import Scopes
@@ -265,7 +265,7 @@ class Engine:
 
 
 def _deliver(landings: list[Landing]) -> None:
-    by_line: dict[Line, list[Landing]] = {}
+    by_line: dict[Owner, list[Landing]] = {}
     for landing in landings:
         by_line.setdefault(landing[1].source.line, []).append(landing)
     for line, landed in by_line.items():

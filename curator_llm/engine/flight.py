@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from curator_llm.engine.batch import Batch
 from curator_llm.engine.retry import Done, History
@@ -18,8 +18,18 @@ from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Fault, Record, Reply, Request
 from curator_llm.wire.verdicts import Verdict
 
-if TYPE_CHECKING:
-    from curator_llm.engine.line import Line
+
+class Owner(Protocol):
+    """The line of a flight, as far as its end needs it."""
+
+    def deliver(self, landings: list[Landing]) -> None:
+        """Hand records that are kept to whoever waits."""
+
+    def lose(self, flight: Flight, error: CuratorLLMError) -> None:
+        """End a flight whose record could not be kept."""
+
+    def stop(self, error: CuratorLLMError) -> None:
+        """Fail whoever waits, and send nothing more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +38,7 @@ class Source:
 
     Parameters
     ----------
-    line : Line
+    line : Owner
     endpoint : Endpoint
     operation : Operation
     transport : Transport
@@ -42,7 +52,7 @@ class Source:
         Who pays.
     """
 
-    line: Line
+    line: Owner
     endpoint: Endpoint
     operation: Operation
     transport: Transport
