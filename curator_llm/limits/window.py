@@ -5,7 +5,9 @@ It starts wide open. Three things make it smaller:
 - The first 429 or 503 of a burst cuts it to three quarters of what was in flight; replies to requests sent before the
   cut belong to the same burst and cut no further.
 - A server that fails more requests than it answers is cut in the same way (`CREDIT` failures are borne beyond that).
-- `IN_A_ROW` failures without an answer between them are an outage: the window rests at one. After 1, 2, 4 and then
+- `IN_A_ROW` failures without an answer between them, or half of what is in flight if that is more, are an outage: the
+  window rests at one. (A server that fails three in ten at random does so five times in a row every 400 requests, and
+  half of 64 in a row never.) After 1, 2, 4 and then
   every `LONGEST_REST_S` seconds one request tries, and the first answer ends the outage.
 
 Good replies open it again: by one each up to where it stood before (doubling with each round trip), then by one for
@@ -70,7 +72,7 @@ class Window:
         self._credit = max(0, self._credit - 1)
         if self.resting_since is not None:
             self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s)
-        elif self._in_a_row >= IN_A_ROW:
+        elif self._in_a_row >= max(IN_A_ROW, in_flight // 2):
             self._threshold, self.size = max(1.0, min(self.size, cap)), 1.0
             self.resting_since, self._rest_s = now, 1.0
         else:

@@ -46,7 +46,7 @@ def test_good_replies_open_it_by_one_per_window() -> None:
     assert 75.9 < window.size <= 76
 
 
-def fail(window: Window, times: int, *, sent_at: float = 0.0, now: float = 1.0, in_flight: int = 64) -> list[float]:
+def fail(window: Window, times: int, *, sent_at: float = 0.0, now: float = 1.0, in_flight: int = 8) -> list[float]:
     return [window.failed(in_flight, sent_at, now, cap=64) for _ in range(times)]
 
 
@@ -54,6 +54,12 @@ def test_five_failures_in_a_row_are_an_outage_and_one_request_at_a_time_tries() 
     window = Window()
     assert fail(window, 5) == [0, 0, 0, 0, 1]
     assert (window.size, window.resting_since) == (1, 1.0)
+
+
+def test_with_many_in_flight_half_of_them_fail_in_a_row_before_it_is_an_outage() -> None:
+    window = Window()
+    assert sum(fail(window, 31, in_flight=64)) == 0
+    assert fail(window, 1, in_flight=64) == [1]
 
 
 def test_an_answer_in_between_makes_it_no_outage() -> None:
@@ -94,7 +100,7 @@ def test_after_an_outage_it_doubles_to_where_it_was_within_a_few_round_trips() -
 def test_after_an_outage_it_does_not_double_beyond_what_a_throttling_server_bore() -> None:
     window = Window()
     window.throttled(in_flight=64, sent_at=0.0, now=1.0, cap=64)
-    fail(window, 5, sent_at=2.0, now=3.0, in_flight=48)
+    fail(window, 5, sent_at=2.0, now=3.0)
     for _ in range(47):
         window.succeeded(cap=64)
     assert window.size == 48
