@@ -28,7 +28,7 @@ def texts(count: int) -> pd.DataFrame:
 
 def test_when_three_attempts_in_ten_fail_no_row_does_and_few_requests_are_sent_again():
     frame = texts(2_000)
-    with FakeServer(faults=seeded_faults(PASSING, rate=0.3, seed=1, attempts=3)) as server:
+    with FakeServer(faults=seeded_faults(PASSING, rate=0.3, seed=1, attempts=2)) as server:
         run = stage(server)
         out = run(frame)
         assert out["a__status"].tolist() == ["ok"] * 2_000

@@ -60,7 +60,7 @@ def test_permits_are_all_back_after_every_kind_of_fault():
 
 def test_a_throttling_server_delays_rows_and_fails_none():
     with FakeServer(requests_per_minute=1200, burst=10) as server:
-        out = stage(server.base_url, max_concurrent_requests=8)(texts(map(str, range(60))))
+        out = stage(server.base_url, max_concurrent_requests=8)(texts(map(str, range(30))))
         assert set(out["a__status"]) == {"ok"}
 
 
