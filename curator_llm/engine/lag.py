@@ -24,17 +24,11 @@ class Lag:
         self._loop = loop
         self._looked_at = time.monotonic()
         self._late: deque[float] = deque(maxlen=100)
-        self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
         """Look from now on."""
         self._looked_at = time.monotonic()
-        self._timer = self._loop.call_later(LOOK_S, self._look)
-
-    def end(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._loop.call_later(LOOK_S, self._look)
 
     def was_late(self, since: float) -> bool:
         """Tell whether the loop was late by `LATE_S` or more at some time since."""

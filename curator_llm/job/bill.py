@@ -14,39 +14,27 @@ from typing import cast
 
 from curator_llm.frame.stages import Stage
 from curator_llm.job.retries import RetriedStage, draw_name
+from curator_llm.journal.contents import Sum
 from curator_llm.journal.segment import Scan, is_rewritten
 from curator_llm.operations.base import ChatRequests
 from curator_llm.wire.exchange import Record
 
 
 @dataclass
-class Bill:
-    """What a stage asked for.
+class Bill(Sum):
+    """What a stage asked for, in requests that ended with a reply or a failure.
 
     Attributes
     ----------
-    requests : int
-        Requests that ended with a reply or a failure.
-    attempts : int
-        How often they were sent.
-    input_tokens, output_tokens : int
-        As the server counted them.
     cost_usd : float or None
         None where any of them has no price.
     """
 
-    requests: int = 0
-    attempts: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
     cost_usd: float | None = None
 
-    def add(self, record: Record, price_usd: tuple[float, float] | None) -> None:
-        """Add a record."""
-        self.requests += 1
-        self.attempts += record.attempts
-        self.input_tokens += record.input_tokens or 0
-        self.output_tokens += record.output_tokens or 0
+    def charge(self, record: Record, price_usd: tuple[float, float] | None) -> None:
+        """Add a record and what it cost."""
+        self.add(record)
         if price_usd is None:
             self.cost_usd = None
         elif self.cost_usd is not None:
@@ -93,6 +81,6 @@ def read_bills(
         for _, _, record in scan:
             if record.run in payers:
                 bill, price = payers[record.run]
-                bill.add(record, price)
+                bill.charge(record, price)
         marks[path.name] = scan.position
     return bills, marks

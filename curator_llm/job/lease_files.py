@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from curator_llm.journal.claims import claim
+
 _LEASE = re.compile(r"(\d{8})\.json")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -206,7 +208,7 @@ class MachineLock:
 
     def __init__(self, path: Path) -> None:
         self._file: Any = path.open("a+", encoding="utf-8")
-        self.state: Literal["own", "taken", "unknown"] = _flock(self._file.fileno())
+        self.state: Literal["own", "taken", "unknown"] = claim(self._file.fileno())
         self._file.seek(0)
         self.owner = self._file.read(20).strip()
         if self.state == "own":
@@ -257,17 +259,3 @@ def _is_there(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def _flock(file: int) -> Literal["own", "taken", "unknown"]:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return "unknown"
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return "taken"
-    except OSError:  # a file system without locks
-        return "unknown"
-    return "own"

@@ -7,28 +7,26 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 
-def claim(file: int) -> bool:
-    """Lock an open file for as long as it is open; return False where somebody else holds it.
-
-    Where the file system knows no locks, all claims are granted.
-    """
+def claim(file: int) -> Literal["own", "taken", "unknown"]:
+    """Lock an open file for as long as it is open; unknown where the system or the file system has no locks."""
     try:
-        import fcntl  # there is none on Windows
-    except ImportError:  # pragma: no cover
-        return True
+        import fcntl
+    except ImportError:  # Windows
+        return "unknown"
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    except OSError:  # the file system has no locks
-        pass
-    return True
+        return "taken"
+    except OSError:  # a file system without locks
+        return "unknown"
+    return "own"
 
 
 def has_writer(path: Path) -> bool:
     """Say whether a process still writes a segment; False for a file that is gone."""
     with suppress(FileNotFoundError), path.open("r+b") as file:
-        return not claim(file.fileno())
+        return claim(file.fileno()) == "taken"
     return False

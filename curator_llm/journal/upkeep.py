@@ -193,7 +193,7 @@ def _upkeep(directory: Path) -> Iterator[list[Path]]:
     check_format(directory)
     try:
         with (directory / "FORMAT").open("r+b") as lock:
-            if not claim(lock.fileno()):
+            if claim(lock.fileno()) == "taken":
                 msg = f"Somebody else does upkeep of {directory}: wait for its end."
                 raise JournalError(msg)
             for left in (directory / "seg").glob("*.part"):  # of one that was killed
