@@ -75,7 +75,7 @@ def test_a_client_is_made_once_however_many_stages_and_threads_name_it_and_close
 
     def both():
         ask(["a", "b"])
-        ask(["c"], timeout="5s", max_concurrent_requests=3)
+        ask(["c"], timeout="5s", max_concurrent_requests=3, scope="tight")
         score = QueryRewardModel(
             Endpoint("m", client="house:make"), messages="c", output="r", attributes=["helpfulness"]
         )
