@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 DOCSTRINGS := build/docstrings
 
-.PHONY: help venv demo test check format notebooks bench clean
+.PHONY: help venv demo test reliability check format notebooks bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Set up the virtual environment (.venv)
 
@@ -32,8 +32,11 @@ demo: $(READY) $(DOCSTRINGS)/sample.parquet ## Ask an embedded model about 40 do
 	@$(BIN)/curator-llm run examples/docstrings/job.yaml
 	@$(BIN)/python examples/docstrings/show.py
 
-test: $(READY) ## Run the tests; ARGS="-k journal" runs some
-	@$(BIN)/python -m pytest -q $(ARGS)
+test: $(READY) ## Run the tests, on two cores; ARGS="-k journal" runs some
+	@$(BIN)/python -m pytest -q --numprocesses 2 $(ARGS)
+
+reliability: $(READY) ## Run the scorecard of faults, kills and leaks (about 20 minutes); ARGS="R3 --seed 7" runs some
+	@$(BIN)/python -m tests.chaos.reliability $(ARGS)
 
 check: $(READY) ## Lint, formatting, types, import contract, spelling
 	@$(BIN)/ruff check

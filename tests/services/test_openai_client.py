@@ -213,7 +213,9 @@ def test_scores_come_from_logprobs(fake: _Blocking) -> None:
 
 
 @pytest.mark.parametrize(
-    "logprobs", [None, MagicMock(), SimpleNamespace(content=None), SimpleNamespace(content=[])], ids=repr
+    "logprobs",
+    [None, MagicMock(), SimpleNamespace(content=None), SimpleNamespace(content=[])],
+    ids=lambda value: type(value).__name__,
 )
 def test_without_logprobs_scores_come_from_the_text(fake: _Blocking, logprobs: Any) -> None:
     fake.answers([_choice("helpfulness:1.2,correctness:0.4", logprobs=logprobs)])
