@@ -87,10 +87,19 @@ def console() -> None:
 @_JOB
 @_SET
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Read the first N rows of the input alone.")
+@click.option("--changed", is_flag=True, help="Take a job that is not the one that was run in its run directory.")
 @_SCHEDULER
 @_WAIT
 @_DRY_RUN
-def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str | None, wait: bool, dry: bool) -> None:
+def run(
+    job: str,
+    settings: tuple[str, ...],
+    limit: int | None,
+    changed: bool,
+    scheduler: str | None,
+    wait: bool,
+    dry: bool,
+) -> None:
     """Run the job file JOB.
 
     Paths in it are relative to the current directory; on a cluster of several machines they must mean the same on all.
@@ -100,13 +109,16 @@ def run(job: str, settings: tuple[str, ...], limit: int | None, scheduler: str |
     Ctrl-C, SIGTERM and `curator-llm stop` keep what was answered: the same command goes on. One process works in a run
     directory; a second one is refused, or waits with --wait. A process that is gone is followed within a minute.
 
+    A run directory keeps to its job: one with another input, output, stage or model is refused, with each field that
+    differs. --changed takes it, and uses the replies to equal requests again.
+
     Exit codes: 0 done; 1 crashed; 2 usage or job file; 3 stopped for good (key, model, quota, TLS, journal); 4 too many
     failed rows; 75 interrupted, run again to go on. The same word stands in report.json.
     """
     from curator_llm.job.file.job_file import load_job
 
     loaded = dataclasses.replace(load_job(job, settings), limit=limit)
-    code = _run(loaded, scheduler=scheduler, wait=wait, dry=dry)
+    code = _run(loaded, scheduler=scheduler, wait=wait, dry=dry, changed=changed)
     sys.exit(code)
 
 
@@ -237,7 +249,9 @@ def serve(model: str, port: int, slots: int) -> None:
     local.serve(model, port=port, slots=slots)
 
 
-def _run(job: Job, retry: Retry | None = None, *, scheduler: str | None, wait: bool, dry: bool) -> int:
+def _run(
+    job: Job, retry: Retry | None = None, *, scheduler: str | None, wait: bool, dry: bool, changed: bool = False
+) -> int:
     from curator_llm.job.check import check_job
     from curator_llm.job.dry_run import dry_run
     from curator_llm.job.file.job_file import ClusterSpec
@@ -246,7 +260,7 @@ def _run(job: Job, retry: Retry | None = None, *, scheduler: str | None, wait: b
     if scheduler is not None:  # for this execution alone: the job that is kept has its own cluster
         job = dataclasses.replace(job, cluster=ClusterSpec(scheduler=scheduler))
     if not dry:
-        return run_job(job, say=_say, wait=wait, retry=retry).exit_code
+        return run_job(job, say=_say, wait=wait, retry=retry, changed=changed).exit_code
     dry_run(check_job(job, retries_of(job, retry)), click.echo)
     return 0
 

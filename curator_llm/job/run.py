@@ -16,6 +16,7 @@ from curator_llm.job.driver import Driver
 from curator_llm.job.file.job_file import Job
 from curator_llm.job.interrupts import Interrupts
 from curator_llm.job.lease import Lease
+from curator_llm.job.meaning import check_meaning, meaning
 from curator_llm.job.report import Ending, Tally, make_report
 from curator_llm.job.retries import Retry, with_retry
 from curator_llm.job.run_directory import RunDirectory
@@ -31,6 +32,7 @@ def run_job(
     progress_interval_s: float | None = None,
     wait: bool = False,
     retry: Retry | None = None,
+    changed: bool = False,
 ) -> Ending:
     """Run a job to its end.
 
@@ -47,6 +49,8 @@ def run_job(
         Whether to wait for another process that works in the run directory, instead of refusing.
     retry : Retry, optional
         What to ask anew beside what the run directory remembers; its draw is found here.
+    changed : bool, default False
+        Whether to take a job that means something else than the one that was run in the run directory.
 
     Returns
     -------
@@ -57,9 +61,11 @@ def run_job(
     Raises
     ------
     ConfigurationError
-        Before anything has started, when the job cannot run.
+        Before anything has started, when the job cannot run, or is not the one that was run in its run directory.
     """
     directory = RunDirectory(job.run_dir)
+    if not changed:
+        check_meaning(directory, job)
     retries = retries_of(job, retry)
     with Interrupts() as interrupts:
         try:
@@ -73,6 +79,8 @@ def run_job(
         lease.on_stop = partial(interrupts.request, "Stopped by `curator-llm stop`")
         lease.on_lost = interrupts.request
         with lease:
+            if not changed:  # another one may have run while this one waited
+                check_meaning(directory, job)
             now = retries_of(job, retry)
             if now != retries:  # recorded while this one waited
                 checked = check_job(job, now)
@@ -98,7 +106,7 @@ def _run(
     place = output_place(job.output.path, directory, lease.number)
     place.check()
     about = {"job_file": job.file, "overrides": list(job.overrides), "limit": job.limit, "lease": lease.number}
-    run = directory.begin(job.text, retries=retries, **about)
+    run = directory.begin(job.text, retries=retries, meaning=meaning(job, retries), **about)
     tally = Tally(checked.stages)
     started = time.monotonic()
 

@@ -3,7 +3,7 @@
 ::
 
     runs/topics/
-      manifest.json    who runs here: run, package version, job, retries, outputs written
+      manifest.json    who runs here: run, package version, job and what it means, retries, outputs written
       journal/         every reply, so that nothing is paid for twice
       report.json      how the last execution ended
       _SUCCESS         stands there when it ended well
@@ -25,6 +25,7 @@ from curator_llm.errors import ConfigurationError
 from curator_llm.job.lease import Lease, take_lease
 from curator_llm.job.lease_files import Holder, LeaseFiles
 from curator_llm.job.retries import Retry
+from curator_llm.journal.segment import Scan
 
 
 class RunDirectory:
@@ -99,6 +100,14 @@ class RunDirectory:
     def billed(self) -> dict[str, int]:
         """Return how far the last report has billed each segment of the journal."""
         return dict(self.manifest().get("billed", {}))
+
+    def has_replies(self) -> bool:
+        """Tell whether something was paid for here; mostly known by the first record."""
+        segments = sorted((self.journal / "seg").glob("*.jsonl"))
+        try:
+            return any(record.billed for path in segments for _, _, record in Scan(path))
+        except OSError:
+            return True
 
     def working(self) -> Holder | None:
         """Return who works here, None for nobody."""

@@ -54,11 +54,11 @@ class JobKit:
         """Write and load the job."""
         return load_job(self.write(**changes), settings)
 
-    def run(self, *, settings=(), limit=None, retry=None, wait=False, **changes):
+    def run(self, *, settings=(), limit=None, retry=None, wait=False, changed=False, **changes):
         """Write and run the job; the lines it says are kept."""
         self.lines.clear()
         job = dataclasses.replace(self.load(settings, **changes), limit=limit)
-        return run_job(job, say=self.lines.append, processes=False, retry=retry, wait=wait)
+        return run_job(job, say=self.lines.append, processes=False, retry=retry, wait=wait, changed=changed)
 
     def output(self, name: str = "out") -> pd.DataFrame:
         """Read the Parquet output."""

@@ -104,12 +104,12 @@ def test_what_a_killed_execution_paid_stands_on_the_next_bill_and_what_was_bille
     with monkeypatch.context() as patch:
         patch.setattr("curator_llm.job.run.read_bills", kill)
         with pytest.raises(KilledError):
-            kit.run(stages=[{"query_model": {**TOPIC["query_model"], "prompt": "Other {text}"}}])
+            kit.run(stages=[{"query_model": {**TOPIC["query_model"], "prompt": "Other {text}"}}], changed=True)
     kit.run(stages=[{"query_model": {**TOPIC["query_model"], "prompt": "Other {text}"}}])
     assert report(kit)["stages"][0]["requests"] == 12
     runtime.close()
     compact(kit.directory / "run" / "journal")
-    kit.run()
+    kit.run(changed=True)
     assert report(kit)["stages"][0]["requests"] == 0
     assert kit.server.ledger.requests == 24
 
@@ -152,7 +152,7 @@ def test_an_empty_dataset_gives_an_empty_output_with_all_columns(kit):
 
 def test_a_rerun_with_a_changed_job_replaces_the_runs_own_output(kit):
     kit.run()
-    kit.run(stages=[TOPIC, {"filter": {"column": "id", "below": 2}}])
+    kit.run(stages=[TOPIC, {"filter": {"column": "id", "below": 2}}], changed=True)
     assert kit.output()["id"].tolist() == [0, 1]
     assert kit.server.ledger.requests == 12
 
@@ -185,7 +185,7 @@ def test_a_stopped_run_keeps_the_output_of_the_one_before(kit):
     kit.run()
     before = kit.output()
     kit.server.change(models=["other"])
-    ending = kit.run(stages=[{"query_model": {**TOPIC["query_model"], "prompt": "Anew {text}"}}])
+    ending = kit.run(stages=[{"query_model": {**TOPIC["query_model"], "prompt": "Anew {text}"}}], changed=True)
     assert ending.exit_code == 3
     pd.testing.assert_frame_equal(kit.output(), before)
     assert not (kit.directory / "run" / "_SUCCESS").exists()
