@@ -12,20 +12,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from curator_llm import __version__
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, RunError
 from curator_llm.job.lease import Lease, take_lease
 from curator_llm.job.lease_files import Holder, LeaseFiles
 from curator_llm.job.retries import Retry
-from curator_llm.journal.segment import Scan
+from curator_llm.journal.segment import Scan, advice
 
 
 class RunDirectory:
@@ -73,25 +74,37 @@ class RunDirectory:
             All there are.
         **about : object
             What else is kept of this execution.
+
+        Raises
+        ------
+        RunError
+            When it cannot be written.
         """
         manifest = self.manifest()
         run = manifest.setdefault("run", f"{self.path.name}-{uuid.uuid4().hex[:8]}")
         manifest.setdefault("created_at", datetime.now(UTC).isoformat(timespec="seconds"))
         manifest |= {"version": 1, "package_version": __version__, "job": job_text}
         manifest |= {"directory": str(Path.cwd()), "retries": [retry.as_json() for retry in retries], **about}
-        self._success.unlink(missing_ok=True)
+        with self._writing(self._success):
+            self._success.unlink(missing_ok=True)
         self.write_manifest(manifest)
         return str(run)
 
     def finish(self, report: Mapping[str, Any], billed: Mapping[str, int], *, success: bool) -> None:
-        """Write the report and how far it has billed the journal, and the mark of success behind them."""
-        write_json(self.report, report)
+        """Write the report and how far it has billed the journal, and the mark of success behind them.
+
+        Raises
+        ------
+        RunError
+            When one cannot be written; then there is no mark of success.
+        """
+        self._write(self.report, report)
         manifest = {**self.manifest(), "billed": dict(billed)}
         if success:
             manifest["retries"] = [{**retry, "done": True} for retry in manifest.get("retries", [])]
         self.write_manifest(manifest)
         if success:
-            write_json(self._success, {name: report.get(name) for name in ("run", "ended_at", "limit")})
+            self._write(self._success, {name: report.get(name) for name in ("run", "ended_at", "limit")})
 
     def retries(self) -> tuple[Retry, ...]:
         """Return the retries of the run, in their order."""
@@ -135,20 +148,42 @@ class RunDirectory:
         return manifest
 
     def _unusable(self, error: OSError) -> ConfigurationError:
-        msg = f"The run directory {self.path} cannot be used ({error.strerror}): name another, or change permissions."
+        msg = f"The run directory {self.path} cannot be used ({error.strerror}). {advice(error)} Or name another."
         return ConfigurationError(msg)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Replace what is known of the run."""
-        write_json(self._manifest, manifest)
+        """Replace what is known of the run.
 
+        Raises
+        ------
+        RunError
+            When it cannot be written; what was known before still stands there.
+        """
+        self._write(self._manifest, manifest)
 
-def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """Write a file that is there whole or not at all."""
-    new = file.with_name(f"{file.name}.new")
-    with new.open("w", encoding="utf-8") as text:
-        json.dump(value, text, indent=2, ensure_ascii=False)
-        text.write("\n")
-        text.flush()
-        os.fsync(text.fileno())
-    new.replace(file)
+    def _write(self, file: Path, value: Mapping[str, Any]) -> None:
+        """Write a file that is there whole or not at all."""
+        new = file.with_name(f"{file.name}.new")
+        with self._writing(file):
+            try:
+                with new.open("w", encoding="utf-8") as text:
+                    json.dump(value, text, indent=2, ensure_ascii=False)
+                    text.write("\n")
+                    text.flush()
+                    os.fsync(text.fileno())
+                new.replace(file)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    new.unlink(missing_ok=True)
+                raise
+
+    @contextlib.contextmanager
+    def _writing(self, file: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            msg = (
+                f"Cannot write {file}: {error.strerror or error}. {advice(error)} Then run the same command: replies "
+                "stored so far are kept."
+            )
+            raise RunError(msg) from None

@@ -31,6 +31,8 @@ _READ_BYTES = 1 << 20
 #: Begins the last part of the name of a segment that took the place of others; in others it is hexadecimal.
 _REWRITTEN = "r"
 _GONE = (errno.ENOENT, errno.ESTALE)
+#: What a disk says that is full or ill.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free space.",
     errno.EDQUOT: "Your disk quota is used up: free space.",
@@ -50,12 +52,16 @@ class _Header(msgspec.Struct):
     run: str | None
 
 
+def advice(error: OSError) -> str:
+    """Return what to do about an error of the disk."""
+    return _ADVICE.get(error.errno or 0, "See whether the disk is still there.")
+
+
 def journal_error(error: OSError, doing: str, path: Path) -> JournalError:
     """Return the error that says what the journal could not do, and what to do about it."""
     what = f"Cannot {doing} {path}: {error.strerror or error}."
-    advice = _ADVICE.get(error.errno or 0, "See whether the disk is still there.")
     elsewhere = "Or keep the journal elsewhere: `journal=` of the stage, or curator-llm.journal.path."
-    return JournalError(f"{what} {advice} {elsewhere} Replies stored so far are kept.")
+    return JournalError(f"{what} {advice(error)} {elsewhere} Replies stored so far are kept.")
 
 
 def is_gone(error: OSError) -> bool:
