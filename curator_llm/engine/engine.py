@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import random
 import threading
@@ -31,6 +32,8 @@ from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Request
 
 _CRASHED_DRAIN_S = 10.0
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -249,7 +252,10 @@ class Engine:
                 self._loop.run_until_complete(asyncio.wait_for(self._drain(0), _CRASHED_DRAIN_S))
             for journal, writer in self._opened:
                 writer.close()
-                journal.close()
+                try:
+                    journal.close()
+                except JournalError as error:  # of a thread that ends: nobody is there to catch it
+                    logger.warning("%s", error)
             self._loop.close()
 
     async def _drain(self, limit_s: float) -> None:

@@ -116,7 +116,11 @@ class Lease:
         self._asked = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="curator-llm lease", daemon=True)
-        files.write(self._me)
+        try:
+            files.write(self._me)
+        except OSError:
+            files.remove(number)  # a lease without a holder would be watched as one whose holder is being written
+            raise
         files.clean_up(number)
 
     def __enter__(self) -> Self:

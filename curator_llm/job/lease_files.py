@@ -142,8 +142,13 @@ class LeaseFiles:
             return False
         if self.highest() == number:
             return True
-        self._file(number).unlink(missing_ok=True)
+        self.remove(number)
         return False
+
+    def remove(self, number: int) -> None:
+        """Remove the file of a lease of this process."""
+        with contextlib.suppress(OSError):
+            self._file(number).unlink()
 
     def write(self, holder: Holder) -> None:
         """Write who holds a lease; the file is whole at every moment."""

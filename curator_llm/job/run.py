@@ -20,6 +20,7 @@ from curator_llm.job.meaning import check_meaning, meaning
 from curator_llm.job.report import Ending, Tally, make_report
 from curator_llm.job.retries import Retry, with_retry
 from curator_llm.job.run_directory import RunDirectory
+from curator_llm.journal.segment import DISK_ERRORS, advice
 
 Say = Callable[[str], object]
 
@@ -106,7 +107,11 @@ def _run(
     place = output_place(job.output.path, directory, lease.number)
     place.check()
     about = {"job_file": job.file, "overrides": list(job.overrides), "limit": job.limit, "lease": lease.number}
-    run = directory.begin(job.text, retries=retries, meaning=meaning(job, retries), **about)
+    try:
+        run = directory.begin(job.text, retries=retries, meaning=meaning(job, retries), **about)
+    except RunError as error:
+        say(str(error))
+        return Ending("stopped", 3, str(error))
     tally = Tally(checked.stages)
     started = time.monotonic()
 
@@ -133,7 +138,11 @@ def _run(
     report = make_report(
         checked, directory, tally, ending, run=run, lease=lease.number, retries=retries, seconds=seconds
     )
-    directory.finish(report, billed, success=not ending.exit_code)
+    try:
+        directory.finish(report, billed, success=not ending.exit_code)
+    except RunError as error:
+        say(str(error))
+        return ending if ending.exit_code else Ending("stopped", 3, f"{error} The output is in its place.")
     _say_ending(ending, tally, directory, place, say)
     return ending
 
@@ -154,6 +163,8 @@ def _ending_of(execute: Callable[[], None], interrupts: Interrupts, say: Say) ->
     except ConfigurationError as error:
         return Ending("usage", 2, str(error))
     except Exception as error:  # noqa: BLE001  whatever it is, the report is written and the replies are kept
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            return Ending("stopped", 3, f"Cannot write {error.filename}: {error.strerror}. {advice(error)}")
         say(traceback.format_exc())
         return Ending("crashed", 1, f"Crashed with {type(error).__name__}; its traceback stands in the log.")
     return Ending("done", 0)
