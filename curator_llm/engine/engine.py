@@ -203,6 +203,8 @@ class Engine:
         self._call(_deliver, landings)
 
     def _not_kept(self, error: JournalError, landings: list[Landing]) -> None:
+        if not self._loop.is_running():  # at the end nobody waits who could be told
+            logger.warning("%s", error)
         self._call(self._lose, error, landings)
 
     def _lose(self, error: JournalError, landings: list[Landing]) -> None:
