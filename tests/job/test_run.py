@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import os
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -189,6 +192,28 @@ def test_a_stopped_run_keeps_the_output_of_the_one_before(kit):
     assert ending.exit_code == 3
     pd.testing.assert_frame_equal(kit.output(), before)
     assert not (kit.directory / "run" / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize(("whole", "requests"), [(0, 0), (5, 12)])
+def test_a_run_directory_on_a_full_disk_stops_the_run_with_a_message_and_it_goes_on_later(
+    kit, monkeypatch, whole, requests
+):
+    syncs, real = itertools.count(), os.fsync
+
+    def fsync(file: int) -> None:
+        if next(syncs) >= whole:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(file)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fsync)
+        ending = kit.run()
+    assert (ending.status, ending.exit_code) == ("stopped", 3)
+    assert "No space left on device. The disk is full: free space." in ending.message
+    assert not any("Traceback" in line for line in kit.lines)
+    assert kit.server.ledger.requests == requests
+    assert kit.run().exit_code == 0
+    assert kit.server.ledger.requests == 12
 
 
 def test_too_many_failed_rows_are_an_end_of_their_own(kit):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, RunError
 from curator_llm.job.run_directory import RunDirectory
+from curator_llm.journal.record import embed
+from curator_llm.journal.store import Journal
+from curator_llm.wire.exchange import Record
 
 
 @pytest.fixture
@@ -52,7 +59,7 @@ def test_a_manifest_that_cannot_be_read_is_said_and_not_overwritten(directory):
 
 def test_a_run_directory_below_a_file_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"file/run cannot be used \(Not a directory\): name another"):
+    with pytest.raises(ConfigurationError, match=r"file/run cannot be used \(Not a directory\)\. A file stands where"):
         RunDirectory(tmp_path / "file" / "run").manifest()
 
 
@@ -66,3 +73,35 @@ def test_success_stands_there_only_after_a_good_end(directory):
     assert not success.exists()
     directory.finish(report, {}, success=False)
     assert not success.exists()
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_cannot_be_written_is_said_and_what_was_known_stays(directory, monkeypatch):
+    run = directory.begin("job")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"Cannot write .*manifest.json: No space left.*free space"):
+            directory.begin("other job")
+    assert directory.manifest()["run"] == run
+    assert not list(directory.path.glob("*.new"))
+
+
+def test_a_lease_that_cannot_be_written_is_no_lease(tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "write_text", full)
+        with pytest.raises(ConfigurationError, match="free space"):
+            RunDirectory(tmp_path / "run").held()
+    assert RunDirectory(tmp_path / "run").working() is None
+    assert not list((tmp_path / "run" / "lease").glob("*.json"))
+
+
+def test_replies_are_there_once_something_was_paid_for(directory):
+    record = Record("0" * 32, "chat/1", "rejected", final=True, attempts=1, at=1.0, reply=embed(b"{}"))
+    with Journal(directory.journal) as journal:
+        journal.append([record])
+        assert not directory.has_replies()
+        journal.append([msgspec.structs.replace(record, status="ok", billed=True)])
+    assert directory.has_replies()
