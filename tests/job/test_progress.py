@@ -85,7 +85,7 @@ def test_a_cluster_is_asked_once_per_process_and_what_was_before_does_not_count(
     counts = {"ok": 5.0, "in_flight": 2.0}
     monkeypatch.setattr("curator_llm.runtime.snapshot", lambda: dict(counts))
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         progress = Progress(client)
@@ -97,7 +97,7 @@ def test_a_cluster_is_asked_once_per_process_and_what_was_before_does_not_count(
 def test_a_cluster_that_does_not_answer_gives_what_is_known_instead_of_hanging(monkeypatch):
     monkeypatch.setattr("curator_llm.runtime.snapshot", lambda: {"ok": 1.0, "in_flight": 2.0})
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         progress = Progress(client)

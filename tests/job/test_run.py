@@ -237,7 +237,7 @@ def test_a_crash_is_reported_without_its_text_which_nobody_has_checked_for_secre
 
 def test_a_cluster_that_is_there_is_used_and_left_running(kit):
     with (
-        LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         assert kit.run(cluster={"scheduler": cluster.scheduler_address}).exit_code == 0
