@@ -85,6 +85,7 @@ class Line:
         self._thirsty: list[Batch] = []
         self._arrivals = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unkept: set[Flight] = set()  # paid for, and on their way to the journal
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
         self._refused_names: dict[tuple[Transport, str], str] = {}  # the codes that say which
@@ -124,9 +125,11 @@ class Line:
         """Hand records that are kept to whoever waits."""
         for record, flight in landings:
             self._flights.pop(flight.name, None)
+            self._unkept.discard(flight)
             for number, (batch, slot) in enumerate(flight.waiters):
                 batch.put(slot, record, is_paid=not number)
             flight.waiters.clear()
+        self.pump()
 
     def stop(self, error: CuratorLLMError) -> None:
         """Fail every waiting batch and drop what has not started; what is in flight ends and is kept.
@@ -144,6 +147,7 @@ class Line:
     def lose(self, flight: Flight, error: CuratorLLMError) -> None:
         """End a flight whose record could not be kept."""
         self._flights.pop(flight.name, None)
+        self._unkept.discard(flight)
         flight.fail(error)
 
     def _new_history(self) -> LineHistory:
@@ -170,6 +174,8 @@ class Line:
                 continue
             if not self.history.answered and self.allowance.permits.in_flight:
                 break  # the first request goes alone: a wrong key or model costs one
+            if len(self._unkept) >= self.allowance.permits.free:
+                break  # a kill loses what is in flight and what is not kept yet: together no more than the permits
             cost = self.allowance.cost(flight.request.tokens)
             wait_s = self.allowance.take(cost, now)
             if wait_s:
@@ -271,9 +277,7 @@ class Line:
             case Done():
                 if verdict.kind == "final":
                     self.allowance.succeeded()
-                record = record_of(flight, outcome, verdict, step)
-                self._count(record)
-                flight.source.store((record, flight))
+                self._keep(record_of(flight, outcome, verdict, step), flight)
             case Again():
                 self.counts[f"retried {verdict.code}"] += 1
                 flight.due = step.due
@@ -306,6 +310,12 @@ class Line:
                 limit_s,
             )
         return step if now - window.resting_since < limit_s else Stop()
+
+    def _keep(self, record: Record, flight: Flight) -> None:
+        """Send a record on its way to the journal, and from there to whoever waits."""
+        self._count(record)
+        self._unkept.add(flight)
+        flight.source.store((record, flight))
 
     def _count(self, record: Record) -> None:
         self.counts["done"] += 1

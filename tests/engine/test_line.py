@@ -14,6 +14,7 @@ from curator_llm.errors import (
     EndpointUnreachableError,
     RequestRefusedError,
 )
+from curator_llm.journal.store import Journal
 from curator_llm.testing import FakeServer, answer_to, faults_named_in_prompt
 
 
@@ -31,6 +32,26 @@ def test_the_first_request_goes_alone_and_the_cap_holds_after_it():
         seen = server.ledger.seen
         assert seen[1].at_s >= seen[0].done_s
         assert server.ledger.peak_in_flight == 8
+
+
+def test_what_is_in_flight_and_what_the_journal_does_not_have_yet_are_together_no_more_than_the_permits(monkeypatch):
+    disk = threading.Event()
+    append = Journal.append
+
+    def append_later(journal: Journal, records) -> None:
+        disk.wait(10)
+        append(journal, records)
+
+    monkeypatch.setattr(Journal, "append", append_later)
+    with FakeServer() as server:
+        run = stage(server.base_url, max_concurrent_requests=4)
+        asking = threading.Thread(target=run, args=[texts(map(str, range(40)))])
+        asking.start()
+        ledger = server.wait_until(lambda ledger: ledger.answered >= 4 and not ledger.in_flight)
+        assert ledger.requests == 4
+        disk.set()
+        asking.join()
+        assert server.ledger.requests == 40
 
 
 def test_equal_rows_of_two_threads_share_one_flight():
