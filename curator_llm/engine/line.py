@@ -172,10 +172,8 @@ class Line:
                 heappop(self._ready)
                 del self._flights[flight.name]
                 continue
-            if not self.history.answered and self.allowance.permits.in_flight:
-                break  # the first request goes alone: a wrong key or model costs one
-            if len(self._unkept) >= self.allowance.permits.free:
-                break  # a kill loses what is in flight and what is not kept yet: together no more than the permits
+            if self._waits_for_an_end:
+                break
             cost = self.allowance.cost(flight.request.tokens)
             wait_s = self.allowance.take(cost, now)
             if wait_s:
@@ -195,6 +193,15 @@ class Line:
                 batch.low_water.set()
             self._thirsty.clear()
         return started
+
+    @property
+    def _waits_for_an_end(self) -> bool:
+        """Whether nothing starts before something in flight has ended, and is kept."""
+        permits = self.allowance.permits
+        if not self.history.answered and permits.in_flight:
+            return True  # the first request goes alone: a wrong key or model costs one
+        # A kill loses what is in flight and what is not kept yet: together no more than the permits.
+        return len(self._unkept) >= permits.free
 
     def _wake_in(self, wait_s: float) -> None:
         if wait_s == math.inf:
