@@ -289,7 +289,7 @@ class Line:
                 self.counts[f"retried {verdict.code}"] += 1
                 flight.due = step.due
                 if step.pause_until is not None:
-                    self.allowance.throttled(flight.sent_at, now, step.pause_until)
+                    self.allowance.throttled(flight.sent_at, now, step.pause_until, asked=step.asked)
                 elif self.allowance.window.resting_since is not None and self.history.answered:
                     # The window rests for all; that each row tries in its turn makes an outage cost none all its tries.
                     flight.due, flight.rank = now, (flight.rank[0], next(self._arrivals))

@@ -3,6 +3,9 @@
 Numbers: 5 attempts; timeouts and malformed bodies 2 (each may have been billed); throttled tries wait as the server
 asks, else 1 s doubling to 60 s, and count as no attempt; what never reached a server costs nothing and waits too. A
 server that asks for more than a quarter of an hour is asked again after that: it may have meant something else.
+
+A row is given up when failing so often by chance is improbable. Five failures are that on a server that fails one
+attempt in sixteen; where three in ten fail they happen to one row in 400, so there a row has twelve attempts.
 """
 
 from __future__ import annotations
@@ -17,13 +20,20 @@ from curator_llm.wire.verdicts import Verdict
 
 MAX_TIMEOUTS = 2
 MAX_MALFORMED = 2
-MAX_BACKOFF_S = 30.0
+MAX_BACKOFF_S = 8.0
 MAX_THROTTLED_BACKOFF_S = 60.0
 MAX_RETRY_AFTER_S = 900.0
 #: From this throttled try on the server is given a whole window to recover.
 PATIENT_FROM_TRY = 10
 #: From this throttled try on a row that others overtake is on its own, and holds nobody up.
 SINGLED_OUT_FROM_TRY = 4
+#: A server that fails a larger share of its attempts is browned out: this chance bounds a row's attempts instead.
+BROWN_OUT_RATE = 1 / 16
+IMPROBABLE = 1e-6
+#: So many times `max_attempts` are the most then.
+MOST_TIMES = 4
+#: Over how many attempts a line's share of failures is averaged.
+AVERAGED_ATTEMPTS = 200
 #: After the line has had an answer, so many requests in a row that are refused (403, 404, a schema) end the run.
 MAX_REFUSALS_IN_A_ROW = 3
 _PASSING = frozenset({"authentication", "not_found", "request_refused"})
@@ -36,6 +46,8 @@ _NO_ANSWER = frozenset({"connect", "dns", "tls", "certificate", "reset", "timeou
 
 #: Rejections that may be of what stands in every request.
 _OF_ALL = frozenset({"bad_request", "max_tokens_renamed", "max_completion_tokens_renamed"})
+#: What an attempt ends with; the others are none.
+_COUNTED = frozenset({"final", "transient"})
 #: Failures that say nothing about the row; many in a row are an outage.
 _OUTAGE = frozenset({"connect", "dns", "tls", "reset", "timeout", "server_error", "server_timeout"})
 
@@ -82,6 +94,8 @@ class LineHistory:
         When the last of the answered requests was sent.
     repeats : Repeats
         How the last requests were rejected.
+    failure_rate : float
+        Which share of its attempts the server fails, averaged over the last ones; 0 until something fails.
     """
 
     answered: bool = False
@@ -91,9 +105,13 @@ class LineHistory:
     out_of_reach_since: float | None = None
     passed_at: float = -math.inf
     repeats: Repeats = field(default_factory=lambda: Repeats(0))
+    failure_rate: float = 0.0
 
     def note(self, verdict: Verdict, now: float, sent_at: float) -> None:
         """Take the verdict on what was sent at `sent_at` into account, before `next_step`."""
+        if verdict.sent and verdict.kind in _COUNTED:
+            failed = is_outage(verdict) or verdict.code == "request_conflict"
+            self.failure_rate += (failed - self.failure_rate) / AVERAGED_ATTEMPTS
         if verdict.kind == "transient" and not verdict.sent:
             self.out_of_reach_since = now if self.out_of_reach_since is None else self.out_of_reach_since
         elif verdict.kind != "run" and verdict.code not in _NO_ANSWER:
@@ -114,6 +132,8 @@ class History:
     ----------
     attempts, timeouts, malformed, throttled, unsent : int
         By class; `attempts` counts what a server may have worked on.
+    billed_attempts : int
+        Those of the attempts that failed and may have to be paid.
     answers_before : int
         What the line had been answered when this flight was last throttled.
     first_sent_at : float or None
@@ -134,6 +154,7 @@ class History:
     attempts: int = 0
     timeouts: int = 0
     malformed: int = 0
+    billed_attempts: int = 0
     throttled: int = 0
     answers_before: int = 0
     unsent: int = 0
@@ -159,10 +180,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Ask again at `due`; nothing of the line starts before `pause_until`."""
+    """Ask again at `due`; the server throttles, and nothing of the line starts before `pause_until`.
+
+    What is not `asked` for by the server is only a row's own wait, unless the server answers nobody else.
+    """
 
     due: float
     pause_until: float | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +256,7 @@ def _after_throttle(history: History, verdict: Verdict, now: float, rng: random.
     if history.throttled >= PATIENT_FROM_TRY:
         wait_s = max(wait_s, MAX_THROTTLED_BACKOFF_S)
     history.waited_s += wait_s
-    return Again(now + wait_s, pause_until)
+    return Again(now + wait_s, pause_until, asked=verdict.retry_after_s is not None)
 
 
 def _after_transient(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
@@ -242,14 +267,24 @@ def _after_transient(history: History, verdict: Verdict, now: float, rng: random
     history.attempts += 1
     history.timeouts += verdict.code == "timeout"
     history.malformed += verdict.code in _MALFORMED
+    history.billed_attempts += verdict.billed
     if (
-        history.attempts >= history.policy.max_attempts
+        history.attempts >= _most_attempts(history)
+        or history.billed_attempts >= history.policy.max_attempts
         or history.timeouts >= MAX_TIMEOUTS
         or history.malformed >= MAX_MALFORMED
     ):
         return Done(verdict.status, final=verdict.status == "rejected")
     wait_s = max(_backoff_s(history.attempts, rng), min(MAX_RETRY_AFTER_S, verdict.retry_after_s or 0.0))
     return _again_or_failed(history, now + wait_s, now)
+
+
+def _most_attempts(history: History) -> int:
+    """Return how many attempts a row has: more than `max_attempts` while so many fail that it may be chance."""
+    most, rate = history.policy.max_attempts, history.line.failure_rate
+    if most == 1 or rate <= BROWN_OUT_RATE:
+        return most
+    return next((n for n in range(most, MOST_TIMES * most) if rate**n <= IMPROBABLE), MOST_TIMES * most)
 
 
 def _is_singled_out(history: History, now: float) -> bool:

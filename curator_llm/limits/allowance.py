@@ -81,10 +81,14 @@ class Allowance:
             used = tokens_used if name == TOKENS and tokens_used is not None else amount
             self._resources[name].settle(amount, used)
 
-    def throttled(self, sent_at: float, now: float, until: float) -> None:
-        """Take a 429 or 503 to a request sent at `sent_at` into account; nothing starts before `until`."""
-        self.window.throttled(self.permits.in_flight + 1, sent_at, now, cap=self.permits.cap)
-        self.pause(until)
+    def throttled(self, sent_at: float, now: float, until: float, *, asked: bool) -> None:
+        """Take a 429 or 503 to a request sent at `sent_at` into account.
+
+        Nothing starts before `until` where the server `asked` for that, or answers nothing else.
+        """
+        nothing_passes = self.window.throttled(self.permits.in_flight + 1, sent_at, now, cap=self.permits.cap)
+        if asked or nothing_passes:
+            self.pause(until)
 
     def failed(self, sent_at: float, now: float, spread: float) -> None:
         """Take a failure into account that says nothing about its row; in an outage nothing starts for a while.

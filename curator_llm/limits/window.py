@@ -3,7 +3,8 @@
 It starts wide open. Three things make it smaller:
 
 - The first 429 or 503 of a burst cuts it to three quarters of what was in flight; replies to requests sent before the
-  cut belong to the same burst and cut no further.
+  cut belong to the same burst and cut no further. (While it answers others that is all. Once it throttles as many in a
+  row as are in flight, nothing passes, and the line pauses.)
 - A server that fails more requests than it answers is cut in the same way (`CREDIT` failures are borne beyond that).
 - `IN_A_ROW` failures without an answer between them, or half of what is in flight if that is more, are an outage: the
   window rests at one. (A server that fails three in ten at random does so five times in a row every 400 requests, and
@@ -38,9 +39,8 @@ class Window:
     Examples
     --------
     >>> window = Window()
-    >>> window.throttled(in_flight=8, sent_at=0.0, now=1.0, cap=8)
-    >>> window.size
-    6.0
+    >>> window.throttled(in_flight=8, sent_at=0.0, now=1.0, cap=8), window.size
+    (False, 6.0)
     >>> [window.failed(in_flight=6, sent_at=2.0, now=3.0, cap=8) for _ in range(5)], window.size
     ([0.0, 0.0, 0.0, 0.0, 1.0], 1.0)
     """
@@ -50,19 +50,19 @@ class Window:
         self.resting_since: float | None = None
         self._threshold = math.inf
         self._cut_at = -math.inf
-        self._in_a_row = 0
+        self._in_a_row = self._throttled_in_a_row = 0
         self._credit = CREDIT
         self._rest_s = 0.0
 
-    def throttled(self, in_flight: int, sent_at: float, now: float, *, cap: int) -> None:
-        """Cut, unless the request was sent before the last cut. The server is there: an outage has ended."""
+    def throttled(self, in_flight: int, sent_at: float, now: float, *, cap: int) -> bool:
+        """Cut, unless the request was sent before the last cut; tell whether nothing passes, a whole window long.
+
+        The server is there: an outage has ended.
+        """
         self._in_a_row, self.resting_since = 0, None
-        if sent_at <= self._cut_at:
-            return
-        was_full = in_flight >= min(self.size, cap)
-        self.size = max(1.0, min(self.size, in_flight) * CUT)
-        self._threshold = self.size if was_full else cap
-        self._cut_at = now
+        self._throttled_in_a_row += 1
+        self._cut(in_flight, sent_at, now, cap)
+        return self._throttled_in_a_row >= in_flight
 
     def failed(self, in_flight: int, sent_at: float, now: float, *, cap: int) -> float:
         """Count a failure that says nothing about its row; return how long nothing is to start, in seconds."""
@@ -77,18 +77,24 @@ class Window:
             self.resting_since, self._rest_s = now, 1.0
         else:
             if not self._credit:
-                in_a_row = self._in_a_row
-                self.throttled(in_flight, sent_at, now, cap=cap)
-                self._in_a_row = in_a_row
+                self._cut(in_flight, sent_at, now, cap)
             return 0.0
         self._cut_at = now
         return self._rest_s
 
     def succeeded(self, cap: int) -> None:
         """Open by one reply's worth; at the cap it is wide open again."""
-        self._in_a_row, self.resting_since = 0, None
+        self._in_a_row, self._throttled_in_a_row, self.resting_since = 0, 0, None
         self._credit = min(CREDIT, self._credit + 1)
         if self.size < math.inf:
             self.size += 1.0 if self.size < self._threshold else 1.0 / self.size
             if self.size >= cap:
                 self.size = math.inf
+
+    def _cut(self, in_flight: int, sent_at: float, now: float, cap: int) -> None:
+        if sent_at <= self._cut_at:
+            return
+        was_full = in_flight >= min(self.size, cap)
+        self.size = max(1.0, min(self.size, in_flight) * CUT)
+        self._threshold = self.size if was_full else cap
+        self._cut_at = now

@@ -93,6 +93,27 @@ def test_a_grant_of_nothing_stops_the_line_until_the_next_one() -> None:
     assert allowance.take(allowance.cost(0), now=1e6 + 1) == 0
 
 
+def in_flight(permits: int) -> Allowance:
+    allowance = Allowance({PERMITS: 8}, now=0.0)
+    for _ in range(permits):
+        allowance.take(allowance.cost(0), now=0.0)
+    return allowance
+
+
+def test_a_server_that_asks_for_a_pause_has_it_at_once() -> None:
+    allowance = in_flight(2)
+    allowance.throttled(sent_at=0.0, now=1.0, until=9.0, asked=True)
+    assert allowance.take(allowance.cost(0), now=8.9) > 0
+    assert allowance.take(allowance.cost(0), now=9.0) in {0, math.inf}
+
+
+def test_a_server_that_throttles_without_advice_pauses_the_line_only_once_nothing_passes() -> None:
+    allowance = in_flight(2)
+    for throttled in range(1, 4):
+        allowance.throttled(sent_at=0.0, now=1.0, until=9.0, asked=False)
+        assert (allowance._paused_until > 1.0) == (throttled == 3)  # the two, and the one that ended
+
+
 def test_a_server_that_throttles_holds_back_what_its_window_does_not_hold() -> None:
     allowance = Allowance({PERMITS: 8}, now=0.0)
     for _ in range(4):

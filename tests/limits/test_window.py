@@ -24,6 +24,18 @@ def test_a_throttled_request_cuts_it_to_three_quarters_of_what_was_in_flight() -
     assert window.size == 75
 
 
+def test_nothing_passes_once_as_many_in_a_row_are_throttled_as_are_in_flight() -> None:
+    window = Window()
+    throttle = [window.throttled(in_flight=4, sent_at=0.0, now=1.0, cap=4) for _ in range(5)]
+    assert throttle == [False, False, False, True, True]
+    window.succeeded(cap=4)
+    assert not window.throttled(in_flight=4, sent_at=2.0, now=3.0, cap=4)
+
+
+def test_a_request_that_is_alone_and_throttled_shows_that_nothing_passes() -> None:
+    assert Window().throttled(in_flight=1, sent_at=0.0, now=1.0, cap=4)
+
+
 def test_a_burst_cuts_once() -> None:
     window = Window()
     for in_flight in range(100, 50, -1):
