@@ -26,7 +26,7 @@ from curator_llm.errors import ConfigurationError, RunError
 from curator_llm.job.lease import Lease, take_lease
 from curator_llm.job.lease_files import Holder, LeaseFiles
 from curator_llm.job.retries import Retry
-from curator_llm.journal.segment import Scan, advice
+from curator_llm.journal.segment import Scan, advice, segments_of
 
 
 class RunDirectory:
@@ -116,9 +116,8 @@ class RunDirectory:
 
     def has_replies(self) -> bool:
         """Tell whether something was paid for here; mostly known by the first record."""
-        segments = sorted((self.journal / "seg").glob("*.jsonl"))
         try:
-            return any(record.billed for path in segments for _, _, record in Scan(path))
+            return any(record.billed for path in segments_of(self.journal) for _, _, record in Scan(path))
         except OSError:
             return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curator_llm.journal.segment import Scan
+from curator_llm.journal.segment import Scan, segments_of
 from curator_llm.journal.store import check_format
 from curator_llm.wire.exchange import Record
 
@@ -87,7 +87,7 @@ def contents(directory: Path) -> Contents:
     check_format(directory)
     counted = Contents()
     keys: set[bytes] = set()
-    for path in sorted((directory / "seg").glob("*.jsonl")):
+    for path in segments_of(directory):
         scan = Scan(path)
         for _, _, record in scan:
             counted.records += 1

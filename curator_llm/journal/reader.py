@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from curator_llm.wire.exchange import Record
 
 #: A segment somebody left without an index is given one if it has so many records that reading it takes longer.
 _WORTH_AN_INDEX = 1000
+#: A last line that is not whole after so long was cut: its writer was killed, or the disk was full.
+_CUT_AFTER_S = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +39,19 @@ class SegmentReader:
         self._known: tuple[Index | None, dict[bytes, Place]] = (None, {})
         self._position = 0
         self._stamp: tuple[int, int] | None = None
+        self._grows_here = False
+        self._damaged = 0
         self._lock = threading.Lock()
 
     def add(self, key: bytes, place: Place) -> None:
         """Take note of a final record that this process wrote."""
+        self._grows_here = True
         self._known[1].setdefault(key, place)
 
     def seal(self, covers: int, *, complete: bool = True) -> None:
         """Write the index of the first `covers` bytes, all of which are known, and let go of the dict."""
         places = self._known[1]
+        self._grows_here = False
         try:
             write_index(self._index_path, places, segment=self.path.name, covers=covers, complete=complete)
         except OSError as error:
@@ -69,7 +76,10 @@ class SegmentReader:
             if index is None or not index.complete:
                 self._scan(self._position, places)
                 if new and len(places) >= _WORTH_AN_INDEX:
-                    self._make_index(index)
+                    if index is None:
+                        self.seal(self._position, complete=False)
+                    else:
+                        self._read_anew()
 
     def might_hold(self, key: bytes, words: Words) -> bool:
         """Whether it is worth asking `find`; costs no I/O."""
@@ -84,20 +94,28 @@ class SegmentReader:
         OSError
             When the segment is there but cannot be read.
         """
-        found: dict[bytes, Record] = {}
         try:
-            places = self._places(keys)
-            if not places:
-                return found
+            found, all_good = self._read(self._places(keys))
+            if not all_good and not self._grows_here:  # what lies behind a damage may have moved
+                with self._lock:
+                    self._read_anew()
+                found, _ = self._read(self._places(keys))
+        except OSError as error:
+            if not is_gone(error):
+                raise
+            found = {}
+        return found
+
+    def _read(self, places: Mapping[bytes, Place]) -> tuple[dict[bytes, Record], bool]:
+        """Return the records at these places, and whether all of them are as they were written."""
+        found: dict[bytes, Record] = {}
+        if places:
             with self.path.open("rb", buffering=0) as file:
                 for key, (offset, length) in places.items():
                     record = decode(read_at(file, offset, length))
                     if record is not None and record.final and record.key == key.hex():
                         found[key] = record
-        except OSError as error:
-            if not is_gone(error):
-                raise
-        return found
+        return found, len(found) == len(places)
 
     def _places(self, keys: Mapping[bytes, Words]) -> dict[bytes, Place]:
         index, known = self._known
@@ -112,7 +130,7 @@ class SegmentReader:
         except (DamagedIndexError, OSError):
             with self._lock:
                 if self._known[0] is index:
-                    self._make_index(index)
+                    self._read_anew()
             return self._places(keys)
 
     def _load_index(self) -> None:
@@ -126,20 +144,27 @@ class SegmentReader:
         self._stamp = stamp
         index = Index.open(self._index_path, self.path.name)
         known, places = self._known
-        if index is None or (known is not None and index.covers <= known.covers and not index.complete):
+        if index is None or not self._is_of_this_segment(index):
+            return
+        if known is not None and index.covers <= known.covers and not index.complete:
             return
         rest = {key: place for key, place in places.items() if place[0] >= index.covers}
         self._known, self._position = (index, rest), max(index.covers, self._position)
 
-    def _make_index(self, old: Index | None) -> None:
-        """Make the index from the segment alone; until it is written, a dict of everything does."""
+    def _is_of_this_segment(self, index: Index) -> bool:
+        """Whether the segment is as long as its index says; one that was cut or replaced is not."""
+        size_bytes = self.path.stat().st_size
+        return size_bytes == index.covers if index.complete else size_bytes >= index.covers
+
+    def _read_anew(self) -> None:
+        """Learn everything from the segment alone, and give it a new index if it had one."""
         places: dict[bytes, Place] = {}
-        if old is None:
-            places = self._known[1]
-        else:
-            self._scan(0, places)
+        old = self._known[0]
+        self._scan(0, places)
         self._known = (None, places)
-        self.seal(self._position, complete=old is not None and old.complete)
+        if old is not None:
+            covers = self.path.stat().st_size if old.complete else self._position
+            self.seal(covers, complete=old.complete)
 
     def _scan(self, start: int, places: dict[bytes, Place]) -> None:
         scan = Scan(self.path, start)
@@ -147,5 +172,10 @@ class SegmentReader:
             if record.final:
                 places.setdefault(bytes.fromhex(record.key), (offset, len(line)))
         self._position = scan.position
-        if scan.damaged:
-            logger.warning("%s: %d damaged lines are left out; their rows are asked again.", self.path, scan.damaged)
+        status = self.path.stat()
+        is_cut = status.st_size > scan.position and time.time() - status.st_mtime > _CUT_AFTER_S
+        damaged = scan.damaged + is_cut + (self._damaged if start else 0)
+        if damaged > self._damaged:
+            lines = "1 damaged line: its row is" if damaged == 1 else f"{damaged:,} damaged lines: their rows are"
+            logger.warning("%s: %s asked again.", self.path, lines)
+        self._damaged = damaged

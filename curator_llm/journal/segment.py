@@ -69,6 +69,11 @@ def is_gone(error: OSError) -> bool:
     return error.errno in _GONE
 
 
+def segments_of(journal: Path) -> list[Path]:
+    """Return the segments of a journal, in their order; what else lies there is none."""
+    return sorted(path for path in (journal / "seg").glob("*.jsonl") if path.is_file())
+
+
 class SegmentWriter:
     """The one writer of a new segment; used by one thread at a time.
 

@@ -248,7 +248,7 @@ class Journal:
         started_at = time.monotonic()
         folder = self.directory / "seg"
         try:
-            names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".jsonl")]
+            names = [entry.name for entry in os.scandir(folder) if entry.name.endswith(".jsonl") and entry.is_file()]
         except OSError as error:
             raise journal_error(error, "read", folder) from None
         own = {reader.path.name for reader in self._own}

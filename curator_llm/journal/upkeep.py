@@ -20,7 +20,7 @@ from curator_llm import config
 from curator_llm.errors import JournalError
 from curator_llm.journal.claims import claim, has_writer
 from curator_llm.journal.record import encode
-from curator_llm.journal.segment import Scan, header_line, journal_error, successor_name
+from curator_llm.journal.segment import Scan, header_line, journal_error, segments_of, successor_name
 from curator_llm.journal.store import check_format
 from curator_llm.wire.exchange import Record
 
@@ -198,7 +198,7 @@ def _upkeep(directory: Path) -> Iterator[list[Path]]:
                 raise JournalError(msg)
             for left in (directory / "seg").glob("*.part"):  # of one that was killed
                 left.unlink()
-            paths = sorted((directory / "seg").glob("*.jsonl"))
+            paths = segments_of(directory)
             written = [path.name for path in paths if has_writer(path)]
             if written:
                 msg = (

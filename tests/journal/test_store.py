@@ -206,14 +206,25 @@ def test_a_record_damaged_after_it_was_indexed_is_a_miss(tmp_path):
     assert journal.lookup([key(1), key(2)]) == {key(2): make(2)}
 
 
-def test_a_whole_record_in_the_place_of_another_is_not_taken_for_it(tmp_path):
+def test_a_whole_record_in_the_place_of_another_is_not_taken_for_it_and_each_is_found_where_it_is_now(tmp_path):
     write(tmp_path, make(1), make(2))
     journal = Journal(tmp_path)
     journal.refresh()
     (segment,) = segments(tmp_path)
     head, first, second = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(head + second + first)
-    assert journal.lookup([key(1), key(2)]) == {}
+    assert journal.lookup([key(1)]) == {key(1): make(1)}
+    assert journal.lookup([key(1), key(2)]) == {key(1): make(1), key(2): make(2)}
+
+
+def test_what_lies_behind_a_damage_is_found_though_the_index_knows_another_place(tmp_path):
+    write(tmp_path, make(1), make(2), make(3))
+    journal = Journal(tmp_path)
+    journal.refresh()
+    (segment,) = segments(tmp_path)
+    segment.write_bytes(segment.read_bytes().replace(b'"said":"1"', b'"sa'))
+    for reader in (journal, Journal(tmp_path)):
+        assert reader.lookup([key(1), key(2), key(3)]) == {key(2): make(2), key(3): make(3)}
 
 
 def test_a_damaged_line_is_left_out_with_a_warning(tmp_path, caplog):
@@ -224,6 +235,36 @@ def test_a_damaged_line_is_left_out_with_a_warning(tmp_path, caplog):
     assert Journal(tmp_path).lookup([key(1), key(2)]) == {key(2): make(2)}
     assert "1 damaged line" in caplog.text
     journal.close()
+
+
+def test_damaged_lines_are_told_once_with_their_file_and_what_it_means(tmp_path, caplog):
+    write(tmp_path, make(1), make(2), make(3))
+    (segment,) = segments(tmp_path)
+    segment.write_bytes(segment.read_bytes().replace(b'"said":"1"', b'"sa').replace(b'"said":"2"', b'"sa'))
+    journal = Journal(tmp_path)
+    for _ in range(3):
+        journal.lookup(map(key, range(5)))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{segment}: 2 damaged lines: their rows are asked again."
+    ]
+
+
+def test_a_last_line_that_was_cut_is_told_once_its_writer_had_time_to_end_it(tmp_path, caplog):
+    write(tmp_path, make(1), make(2))
+    (segment,) = segments(tmp_path)
+    segment.write_bytes(segment.read_bytes()[:-5])
+    assert Journal(tmp_path).lookup([key(1), key(2)]) == {key(1): make(1)}
+    assert not caplog.records
+    os.utime(segment, (1.0, 1.0))
+    assert Journal(tmp_path).lookup([key(1), key(2)]) == {key(1): make(1)}
+    assert "1 damaged line: its row is asked again" in caplog.text
+
+
+def test_what_is_no_file_among_the_segments_is_passed_over(tmp_path):
+    write(tmp_path, make(1))
+    (tmp_path / "seg" / "x.jsonl").mkdir()
+    (tmp_path / "seg" / "y.jsonl").symlink_to("nowhere")
+    assert Journal(tmp_path).lookup([key(1)]) == {key(1): make(1)}
 
 
 def test_a_removed_segment_is_a_miss(tmp_path):
@@ -340,3 +381,14 @@ def test_without_a_setting_it_is_in_the_users_cache(monkeypatch, platform, varia
         monkeypatch.setenv(name, value)
     with dask.config.set({"curator-llm.journal.path": None}):
         assert default_directory() == Path(expected)
+
+
+def test_a_segment_that_is_newer_than_its_index_as_after_a_copy_is_read_whole(tmp_path):
+    write(tmp_path, make(1), make(2))
+    (segment,) = segments(tmp_path)
+    newer = segment.read_bytes()
+    shutil.rmtree(tmp_path)
+    write(tmp_path, make(1))
+    (old,) = segments(tmp_path)
+    old.write_bytes(newer)
+    assert Journal(tmp_path).lookup([key(2)]) == {key(2): make(2)}
