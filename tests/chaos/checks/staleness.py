@@ -130,14 +130,15 @@ def figures(setting: Setting) -> Iterator[Figure]:
 def _together(
     asked: Any, asks_anew: dict[str, Change], free: dict[str, Change], draw: random.Random
 ) -> Iterator[Figure]:
-    single = [
-        name for name in free if name.startswith("endpoint") or name in {"partitions", "output", "details", "dtype"}
-    ]
+    # those that leave the journal and the columns where they are, and have the key and the server to ask anew
+    kept = {"partitions", "output", "details", "dtype", "rows", "on_error", "fail_on_error"}
+    unable = {"endpoint api_key", "endpoint base_url"}
+    single = [name for name in free if name in kept or (name.startswith("endpoint") and name not in unable)]
     paid = stale = 0
     for number in range(100):
         indifferent = _merged(*(free[name] for name in draw.sample(single, 5)))
         paid += asked(indifferent) > 0
-        other = {"prompt": f"Question {number} on {{text}}"}
+        other = {"generation": {"seed": 100 + number}}
         stale += asked(_merged(indifferent, asks_anew[draw.choice([*asks_anew])], other)) != ROWS
     yield Figure("of 100 times five changes of how, those that cost requests", paid, equals=0)
     yield Figure("of 100 times five of how and one of what, those answered from before", stale, equals=0)
