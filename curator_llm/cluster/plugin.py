@@ -10,6 +10,7 @@ from typing import Any, cast
 from distributed import Worker, WorkerPlugin
 
 from curator_llm import config, runtime
+from curator_llm.cluster.journal_places import ToldPlaces
 from curator_llm.cluster.open_partitions import OpenPartitions
 from curator_llm.cluster.stage_lines import lines_of_worker
 from curator_llm.engine.engine import Engine
@@ -41,6 +42,7 @@ class EnginePlugin(WorkerPlugin):
         most = int(config.get("engine.max-open-partitions"))
         self.open_partitions = OpenPartitions(most, worker.state.nthreads)
         self.lines = lines_of_worker(worker)
+        self.places = ToldPlaces(worker)
         self._share_at = -SHARE_REFRESH_S
         self._share: tuple[int, int] | None = None
         self._sharing = threading.Lock()

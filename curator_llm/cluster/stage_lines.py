@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from dask.base import tokenize
 
+from curator_llm.cluster.journal_places import compare_journals
 from curator_llm.engine.engine import Engine
 from curator_llm.frame.at_once import cost_of, plan_line_of, say, what_is_kept
 from curator_llm.frame.counts import Counts
@@ -282,3 +283,4 @@ def listen(client: Client) -> None:
     if client not in here.clients:
         here.clients.add(client)
         client.subscribe_topic(TOPIC, lambda event: here.hear(event[1]))
+        compare_journals(client)

@@ -71,6 +71,7 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
         task = worker.get_current_task()
 
         def wait(batch: Batch) -> None:
+            plugin.places.tell(spec.output, spec.journal_directory())
             _wait(batch.low_water.wait, batch, worker, task)
             if not place.seceded and plugin.open_partitions.wait_for_room(place, batch):
                 _secede(worker)

@@ -14,6 +14,7 @@ import dask
 from distributed import Client, LocalCluster, Worker, WorkerPlugin
 
 from curator_llm import runtime
+from curator_llm.cluster.journal_places import compare_journals
 from curator_llm.errors import RunError
 from curator_llm.job.file.job_file import ClusterSpec
 from curator_llm.job.interrupts import SIGNALS
@@ -66,6 +67,7 @@ def attached(
                 f"No worker came to {client.scheduler.address} within {_WORKERS_S:g} s: start workers, then run again."
             )
             raise RunError(msg) from None
+        compare_journals(client)
         yield client
 
 
