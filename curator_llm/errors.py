@@ -18,8 +18,12 @@
     │ └ EngineError                       the engine of this process ended
     └ RowsFailedError                     more rows failed than the stage allows
 
-Every exception holds only ``str``, ``int`` and ``float`` (a key cannot hide in one), survives ``pickle``, and is raised
-``from None``: the exceptions of HTTP libraries carry the request, and with it the API key.
+What goes wrong has one of three scopes, and only the last is an exception: an attempt (it is retried), a row (it ends
+with a status), a run. `curator_llm.wire.verdicts` tells which for all that a server or a library does.
+
+Every exception holds only ``str``, ``int`` and ``float`` (a key cannot hide in one), survives ``pickle`` and
+``cloudpickle``, and is raised ``from None`` with no context: the exceptions of HTTP libraries carry the request, and
+with it the API key.
 """
 
 from __future__ import annotations
@@ -37,6 +41,13 @@ class CuratorLLMError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    @property
+    def __context__(self) -> None:
+        """Nothing: ``from None`` hides what an error came from, and Dask would still pickle it."""
+
+    @__context__.setter
+    def __context__(self, _: BaseException | None) -> None: ...
 
     def __str__(self) -> str:
         return self.message

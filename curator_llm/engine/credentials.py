@@ -7,11 +7,25 @@ import os
 import platform
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from curator_llm.engine.redaction import Redaction
 from curator_llm.errors import AuthenticationError
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.secrets import SecretRef
+
+
+class Secret(str):
+    """A secret as text that shows itself nowhere and does not travel: tracebacks may tell the values of variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        msg = "a secret does not leave its process"
+        raise TypeError(msg)
 
 
 class Credentials:
@@ -54,7 +68,7 @@ class Credentials:
                 secrets.append(headers[name])
         if self._endpoint.api_key is not None:
             key = resolve(SecretRef.parse(self._endpoint.api_key, what="api_key"))
-            headers["authorization"] = f"Bearer {key}"
+            headers["authorization"] = Secret(f"Bearer {key}")
             secrets.append(key)
         self.redaction.add(secrets)
         return headers
@@ -63,7 +77,7 @@ class Credentials:
         return f"Credentials({self._endpoint.api_key or 'no key'})"
 
 
-def resolve(reference: SecretRef) -> str:
+def resolve(reference: SecretRef) -> Secret:
     """Return the secret behind a reference.
 
     Raises
@@ -74,18 +88,18 @@ def resolve(reference: SecretRef) -> str:
     here = f"on {platform.node() or 'this machine'} (process {os.getpid()})"
     match reference.kind:
         case "env":
-            secret = os.environ.get(reference.target)
+            secret = Secret(os.environ.get(reference.target) or "")
             missing = f"The environment variable {reference.target} is not set {here}. Set it on every worker"
         case "file":
             try:
-                secret = Path(reference.target).expanduser().read_text(encoding="utf-8")
+                secret = Secret(Path(reference.target).expanduser().read_text(encoding="utf-8"))
             except (OSError, ValueError, RuntimeError):  # RuntimeError: there is no home directory
-                secret = None
+                secret = Secret()
             missing = f"The key file {reference.target} cannot be read {here}. Put it there on every worker"
         case "callable":
             secret = _call(reference, here)
             missing = f"{reference.target} gave no text {here}. Let it return the key"
-    secret = (secret or "").strip()
+    secret = Secret(secret.strip())
     if not secret:
         msg = f"{missing}, not only on the client, or pass another reference."
         raise AuthenticationError(msg)
@@ -95,11 +109,11 @@ def resolve(reference: SecretRef) -> str:
     return secret
 
 
-def _call(reference: SecretRef, here: str) -> str:
+def _call(reference: SecretRef, here: str) -> Secret:
     module, _, name = reference.target.partition(":")
     try:
-        secret = getattr(importlib.import_module(module), name)()
+        given = getattr(importlib.import_module(module), name)()
     except Exception as error:  # noqa: BLE001  a user's function may raise anything, and its message may hold the secret
         msg = f"{reference} raised {type(error).__name__} {here}. Call it there by hand to see why."
         raise AuthenticationError(msg) from None
-    return secret if isinstance(secret, str) else ""
+    return Secret(given if isinstance(given, str) else "")

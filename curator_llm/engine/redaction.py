@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus
 
 _MARK = b"[redacted]"
 _LOOKS_SECRET = re.compile(rb"\bsk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
@@ -12,6 +15,8 @@ _LOOKS_SECRET = re.compile(rb"\bsk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
 _IN_ADDRESS = re.compile(rb"(?<=\?)[^\s'\"<>\\?]*=[^\s'\"<>\\]*|(?<=://)[^\s/?#'\"\\]+(?=@)")
 #: Shorter values would mark ordinary words.
 _SHORTEST_REDACTED = 6
+_SHORTEST_CODED = 12
+_HEX = re.compile("%[0-9A-F]{2}")
 #: Some clients sign each request anew: what is known must not grow with the run.
 _MOST_KNOWN = 64
 
@@ -25,7 +30,7 @@ class Redaction:
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Know these from now on: as they are, without their scheme (``Bearer ...``), and as JSON would write them."""
+        """Know these from now on: as they are, without their scheme, and as JSON, URLs and base64 write them."""
         told = dict.fromkeys(secrets)
         if told.keys() <= self._known.keys():
             return
@@ -54,6 +59,29 @@ class Redaction:
 
 
 def _forms_of(secret: str) -> set[bytes]:
-    forms = {secret, *secret.split()[-1:]}
+    forms: set[str] = set()
+    for part in _parts_of(secret):
+        if len(part.strip()) >= _SHORTEST_REDACTED:
+            quoted = {quote(part), quote(part, safe=""), quote_plus(part)}
+            forms |= {part, *quoted, *(_HEX.sub(lambda found: found[0].lower(), words) for words in quoted)}
+            forms |= {code for code in _base64_of(part.encode()) if len(code) >= _SHORTEST_CODED}
     forms |= {json.dumps(form)[1:-1] for form in forms}
-    return {form.encode() for form in forms if len(form.strip()) >= _SHORTEST_REDACTED}
+    return {form.encode() for form in forms | {form.replace("/", "\\/") for form in forms}}  # PHP writes slashes so
+
+
+def _parts_of(secret: str) -> Iterator[str]:
+    """Yield a secret, what follows its scheme (``Bearer ...``), and the password of ``Basic ...``."""
+    yield secret
+    scheme, *rest = secret.split(maxsplit=1)[:2] or [""]
+    yield from (words.split()[-1] for words in rest)
+    if scheme.lower() == "basic" and rest:
+        with contextlib.suppress(ValueError):
+            yield base64.b64decode(rest[0]).decode().partition(":")[2]
+
+
+def _base64_of(secret: bytes) -> Iterator[str]:
+    """Yield the characters a secret has in base64, wherever in a text it begins (as in ``user:secret``)."""
+    for before in range(3):
+        first, last = -(-8 * before // 6), 8 * (before + len(secret)) // 6
+        for code in (base64.b64encode, base64.urlsafe_b64encode):
+            yield code(bytes(before) + secret)[first:last].decode()

@@ -13,6 +13,7 @@ from curator_llm.engine.redaction import Redaction
 from curator_llm.engine.transport.calls import NO_CONTENT, Calls
 from curator_llm.engine.transport.causes import fault_in, reply_in, words_of
 from curator_llm.engine.transport.deadlines import Deadlines
+from curator_llm.engine.transport.library_logs import RedactedLogs
 from curator_llm.engine.transport.threads import NoThreadError, Threads
 from curator_llm.errors import ConfigurationError
 from curator_llm.operations.base import ClientMethod
@@ -51,6 +52,7 @@ class ClientTransport:
             self._threads = Threads(min(endpoint.max_concurrent_requests, MOST_THREADS), self._deadlines)
         self._redaction = Redaction()
         self._redaction.add(_keys_of(client))
+        self._logs = RedactedLogs(self._redaction)
 
     def refresh_key(self, version: int) -> bool:  # noqa: ARG002
         """Find no other key: the client has its own."""
@@ -84,6 +86,7 @@ class ClientTransport:
     async def close(self) -> None:
         """End what is in flight, as far as it can be ended. `Clients` closes the client: others may share it."""
         self._deadlines.close()
+        self._logs.close()
         if self._threads is not None:
             self._threads.close()
 

@@ -99,7 +99,8 @@ class PyreqwestTransport:
                     outcome = Fault("too_large", True, said, elapsed_s)
                 else:
                     headers = self._headers(response.get_header)
-                    body = self._redaction.redact(body)
+                    words = self._redaction.redact if response.status == 200 else self._redaction.redact_words
+                    body = words(body)
                     outcome = Reply(response.status, headers, body, elapsed_s, replica.origin)
         except faults.PyreqwestError as error:
             outcome = self._fault(error, time.monotonic() - started)

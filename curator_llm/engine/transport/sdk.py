@@ -18,6 +18,7 @@ import msgspec
 from curator_llm.engine.redaction import Redaction
 from curator_llm.engine.transport.causes import fault_in, kept, reply_in, words_of
 from curator_llm.engine.transport.deadlines import CONNECT_TIMEOUT_S, Deadlines
+from curator_llm.engine.transport.library_logs import RedactedLogs
 from curator_llm.engine.transport.renewal import Renewal
 from curator_llm.spec.addresses import origin_of
 from curator_llm.spec.endpoint import SECRET_HEADER, Endpoint
@@ -62,6 +63,9 @@ class SdkTransport:
         key = client.api_key  # a user's subclass may hold anything
         self._keys = [key] if isinstance(key, str) else []
         self._redaction = Redaction(self._keys)
+        self._logs = RedactedLogs(self._redaction)
+        with contextlib.suppress(Exception):  # attributes of a user's subclass may raise
+            self._learn([*client.default_headers.items(), *client.default_query.items()], client.base_url.password)
         self._response: Any = httpx2.Response
         at_most_s = _OF_THE_DEADLINE * endpoint.timeout
         self._timeout = httpx2.Timeout(endpoint.timeout, connect=min(CONNECT_TIMEOUT_S, at_most_s), pool=at_most_s)
@@ -92,6 +96,7 @@ class SdkTransport:
     async def close(self) -> None:
         """End what is in flight. `Clients` closes the client: other transports of the engine may share it."""
         self._deadlines.close()
+        self._logs.close()
 
     async def _post(self, request: Request) -> Any:
         headers = {"X-Stainless-Raw-Response": "stream", "accept-encoding": "identity"}
@@ -106,7 +111,7 @@ class SdkTransport:
 
     async def _read(self, response: Any, started: float) -> Reply | Fault:
         try:
-            secrets = self._learn(response.request.headers)
+            secrets = self._learn_of(response.request)
             self._closes = response.http_version.startswith("HTTP/1")
             pieces, size = [], 0
             async for piece in _pieces(response):
@@ -123,7 +128,7 @@ class SdkTransport:
 
     def _judged(self, error: BaseException, elapsed_s: float, *, answered: bool) -> Reply | Fault:
         with contextlib.suppress(Exception):  # httpx raises when there is no request
-            self._learn(error.request.headers)  # type: ignore[attr-defined]
+            self._learn_of(error.request)  # type: ignore[attr-defined]
         redact = self._redaction.redact_words
         found = reply_in(error, elapsed_s, self._max_reply_bytes, redact) or fault_in(error, elapsed_s, redact)
         if isinstance(found, Fault) and found.kind == "timeout":
@@ -132,14 +137,19 @@ class SdkTransport:
         # All else comes from before the request: no credentials, a provider of tokens that fails, a gateway's own code.
         return found or Fault("client_error", answered, said, elapsed_s)
 
-    def _learn(self, headers: Any) -> list[str]:
-        """Take note of what was sent: keys of a provider, tokens of Azure, and what gateways ask for.
+    def _learn_of(self, request: Any) -> list[str]:
+        return self._learn([*request.headers.items(), *request.url.params.multi_items()], request.url.password)
+
+    def _learn(self, sent: list[tuple[Any, Any]], password: str | None) -> list[str]:
+        """Take note of what is sent: keys of a provider, tokens of Azure, what gateways ask for, also in the address.
 
         Returns what is a secret for sure.
         """
-        found = {name: value for name, value in headers.items() if SECRET_HEADER.search(name)}
-        self._redaction.add([*self._keys, *found.values()])
-        return [value for name, value in found.items() if name.lower() in _CREDENTIALS or _KEY.fullmatch(value)]
+        texts = [(name.lower(), value) for name, value in sent if isinstance(name, str) and isinstance(value, str)]
+        found = [(name, value) for name, value in texts if SECRET_HEADER.search(name)]
+        passwords = [password] if password else []
+        self._redaction.add([*self._keys, *passwords, *(value for _, value in found)])
+        return [*passwords, *(value for name, value in found if name in _CREDENTIALS or _KEY.fullmatch(value))]
 
 
 async def _pieces(response: Any) -> AsyncIterator[bytes]:
