@@ -155,6 +155,9 @@ class Driver:
         while not ending.is_empty():
             self.interrupts.check()
             batch = ending.next_batch(block=False)
+            if any(future.cancelled() for future in batch):  # not by us
+                self.interrupts.request("The scheduler is gone, or somebody cancelled the run there")
+                continue
             yield from batch
             if not batch:
                 time.sleep(_LOOK_S)
