@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from distributed import Client, Future, LocalCluster
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.job.data.output_place import LocalPlace
@@ -86,6 +87,28 @@ def test_a_request_to_stop_is_like_ctrl_c_and_names_who_is_stopped(kit, files, n
     assert said[0].startswith(f"Asked {files.look().holder} to stop: ")
     assert kit.run().exit_code == 0
     assert stop_run(kit.directory / "run") == f"Nobody works in {kit.directory / 'run'}."
+
+
+def test_a_run_that_the_scheduler_knows_no_more_is_interrupted_and_can_be_gone_on_with(kit, noticed):
+    with (
+        LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0") as cluster,
+        Client(cluster) as other,
+    ):
+        there = {"cluster": {"scheduler": cluster.scheduler_address}}
+
+        def cancel() -> None:
+            keys = other.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+            other.cancel([Future(key, client=other) for key in keys], force=True)
+
+        with in_flight(kit, noticed, cancel):
+            ending = kit.run(**there)
+        assert (ending.status, ending.exit_code) == ("interrupted", 75)
+        assert ending.message == (
+            "The scheduler is gone, or somebody cancelled the run there. What was answered is kept: run the same "
+            "command to go on."
+        )
+        assert kit.run(**there).exit_code == 0
+    assert kit.server.ledger.requests == 12
 
 
 def test_a_directory_where_nothing_ran_cannot_be_stopped(kit):
