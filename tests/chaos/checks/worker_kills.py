@@ -1,0 +1,104 @@
+"""R3: worker processes are killed in the middle of a run, and no row is lost, doubled or in another's place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pandas as pd
+from distributed import Client, LocalCluster, Worker
+from distributed.chaos import KillWorker
+
+from curator_llm.cluster.plugin import SHARE_REFRESH_S
+from curator_llm.testing import FakeServerProcess
+from curator_llm.testing.kills import Killer, kill_schedule
+from tests.chaos.clusters import asking, cluster_of_processes, partitioned, worker_processes, wrong_rows
+from tests.chaos.scorecard import Figure, Setting
+
+ID = "R3"
+TITLE = "Worker processes are killed"
+IN_TESTS = False
+
+ROWS, PARTITIONS, WORKERS, PERMITS = 5_000, 50, 2, 8
+KILLS = 6
+LATENCY_S = 0.1
+
+
+def figures(setting: Setting) -> Iterator[Figure]:
+    """Ask without kills, with kills, and with the kills that Dask's own tests use."""
+    with FakeServerProcess(latency=LATENCY_S, remember=0) as server, cluster_of_processes(WORKERS) as (cluster, client):
+        ddf = partitioned(ROWS, PARTITIONS)
+
+        started = time.monotonic()
+        asking(server.base_url, setting.scratch / "calm", WORKERS * PERMITS)(ddf).compute()
+        calm_s = time.monotonic() - started
+        yield Figure("seconds without kills", calm_s)
+
+        server.reset()
+        stage = asking(server.base_url, setting.scratch / "kills", WORKERS * PERMITS)
+        schedule = kill_schedule(KILLS, work=ROWS, seed=setting.seed)
+        with Killer(schedule, work=lambda: server.ledger.requests, victims=lambda: worker_processes(cluster)) as killer:
+            started = time.monotonic()
+            out = stage(ddf).compute()
+            took_s = time.monotonic() - started
+        yield Figure("kills", len(killer.done), equals=KILLS)
+        yield Figure("rows lost, doubled, misplaced or wrong", wrong_rows(out, ROWS), equals=0)
+        server.wait_until(lambda ledger: ledger.in_flight == 0)
+        paid = server.ledger.requests
+        yield Figure("paid twice", paid - ROWS, at_most=KILLS * PERMITS)
+        yield Figure("seconds, by those without kills", took_s / calm_s, at_most=2)
+
+        again = stage(partitioned(ROWS, 7)).compute()
+        yield Figure("requests of a second run", server.ledger.requests - paid, equals=0)
+        yield Figure("rows that a second run answers otherwise", _different(again, out), equals=0)
+
+        for mode in ("segfault", "graceful"):  # after its sys.exit a nanny does not come back, whatever is asked
+            server.reset()
+            stage = asking(server.base_url, setting.scratch / mode, WORKERS * PERMITS)
+            out, deaths = _with_kill_worker(client, mode, stage(partitioned(1_000, 20)))
+            yield Figure(f"KillWorker {mode}: deaths", deaths, at_least=1)
+            yield Figure(f"KillWorker {mode}: rows wrong", wrong_rows(out, 1_000), equals=0)
+            server.wait_until(lambda ledger: ledger.in_flight == 0)
+            extra = server.ledger.requests - 1_000
+            # a worker has all permits for as long as it is alone
+            yield Figure(f"KillWorker {mode}: paid twice", extra, at_most=deaths * WORKERS * PERMITS)
+
+
+class _Victims:
+    """The worker processes, once all are there and have had the time to share the permits: a lone one has them all."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+        self._whole_since: float | None = None
+
+    def __call__(self) -> list[int]:
+        now = time.monotonic()
+        if len(self._cluster.scheduler.workers) < WORKERS:
+            self._whole_since = None
+        elif self._whole_since is None:
+            self._whole_since = now
+        elif now - self._whole_since > SHARE_REFRESH_S + 1:
+            self._whole_since = None
+            return worker_processes(self._cluster)
+        return []
+
+
+def _with_kill_worker(client: Client, mode: str, lazy: object) -> tuple[pd.DataFrame, int]:
+    """Compute while the workers that are there die after a second or so; return the frame and how many did."""
+
+    async def doom(dask_worker: Worker) -> None:
+        await dask_worker.plugin_add(KillWorker(delay="1s", mode=mode))
+
+    before = _deaths(client)
+    client.wait_for_workers(WORKERS)
+    future = client.compute(lazy)
+    client.run(doom)
+    return future.result(), _deaths(client) - before
+
+
+def _deaths(client: Client) -> int:
+    return sum(event["action"] == "remove-worker" for _, event in client.get_events("all"))
+
+
+def _different(one: pd.DataFrame, other: pd.DataFrame) -> int:
+    return int((one.fillna("") != other.fillna("")).any(axis=1).sum())
