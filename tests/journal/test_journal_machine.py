@@ -35,6 +35,10 @@ HARMS = st.tuples(
 )
 
 
+def has_segments(machine: JournalMachine) -> bool:
+    return bool(segments_of(machine.directory))
+
+
 class JournalMachine(RuleBasedStateMachine):
     """Two processes write, die and come back; others compact, forget, purge and damage what nobody writes."""
 
@@ -57,7 +61,7 @@ class JournalMachine(RuleBasedStateMachine):
             patched.stop()
         shutil.rmtree(self.directory)
 
-    @rule(process=processes, said=st.lists(st.tuples(keys, st.booleans()), min_size=1, max_size=4))
+    @rule(process=processes, said=st.lists(st.tuples(keys, st.booleans()), min_size=1, max_size=6))
     def append(self, process: int, said: list[tuple[bytes, bool]]) -> None:
         records = [self._record(key, final=final) for key, final in said]
         self.journals[process].append(records)
@@ -86,15 +90,18 @@ class JournalMachine(RuleBasedStateMachine):
         for process in range(len(self.journals)):
             self.end_and_start_again(process)
 
+    @precondition(has_segments)
     @rule()
     def compact(self) -> None:
         self._upkeep(lambda: compact(self.directory), lambda _: False)
 
+    @precondition(has_segments)
     @rule(key=keys)
     def forget(self, key: bytes) -> None:
         self._removed(lambda record: record.key == key.hex())
 
-    @rule(age=st.integers(0, 10))
+    @precondition(has_segments)
+    @rule(age=st.integers(0, 40))
     def purge(self, age: int) -> None:
         oldest = next(self.numbers) - age
         self._removed(lambda record: record.at < oldest)
@@ -161,5 +168,5 @@ class JournalMachine(RuleBasedStateMachine):
         self.kept = left
 
 
-JournalMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
 TestJournalMachine = JournalMachine.TestCase
