@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from curator_llm.errors import CuratorLLMError, EngineError
-from curator_llm.wire.exchange import Record
+from curator_llm.wire.exchange import Record, Skip
 
 #: How often a waiting thread looks whether the engine still lives.
 _LOOK_S = 1.0
@@ -29,7 +29,7 @@ class Batch:
         self.ordinal = ordinal
         self.cancelled = False
         self._is_alive = is_alive
-        self._outcomes: dict[int, Record] = {}
+        self._outcomes: dict[int, Record | Skip] = {}
         self._paid: list[Record] = []
         self._missing = len(slots)
         self._error: CuratorLLMError | None = None
@@ -55,13 +55,13 @@ class Batch:
         """How many rows have their outcome."""
         return len(self._outcomes)
 
-    def put(self, slot: int, record: Record, *, is_paid: bool = True) -> None:
+    def put(self, slot: int, record: Record | Skip, *, is_paid: bool = True) -> None:
         """Put in a row's outcome, and whether this row is the one that paid for it; others share the reply."""
         with self._lock:
             if self._ended.is_set() or slot in self._outcomes:
                 return
             self._outcomes[slot] = record
-            if is_paid:
+            if is_paid and isinstance(record, Record):
                 self._paid.append(record)
             self._missing -= 1
             if not self._missing:
@@ -82,8 +82,8 @@ class Batch:
             self.check_engine()
         return True
 
-    def outcomes(self) -> dict[int, Record]:
-        """Return the record of each slot.
+    def outcomes(self) -> dict[int, Record | Skip]:
+        """Return the record of each slot, or why it was not asked.
 
         Raises
         ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import logging
 import os
@@ -20,14 +21,18 @@ from curator_llm.engine.batch import Batch
 from curator_llm.engine.flight import Landing, Owner, Source
 from curator_llm.engine.lag import Lag
 from curator_llm.engine.line import Line
+from curator_llm.engine.purse import Purse
 from curator_llm.engine.scopes import Scopes
+from curator_llm.engine.spending import Spending
 from curator_llm.engine.transport.clients import HAS_ENDED
 from curator_llm.engine.transports import Transports
 from curator_llm.errors import CuratorLLMError, EngineError, JournalError
 from curator_llm.journal.store import Journal
 from curator_llm.journal.writer import JournalWriter
 from curator_llm.limits.allowance import Allowance
+from curator_llm.limits.tariff import Tariff
 from curator_llm.operations.base import Operation
+from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Request
 
@@ -54,6 +59,7 @@ class Engine:
         self._scopes = Scopes()
         self._transports = Transports()
         self._journals: dict[Path, tuple[Journal, JournalWriter[Landing]]] = {}
+        self._purses: dict[tuple[Path, str | None], Purse] = {}
         self._opened: list[tuple[Journal, JournalWriter[Landing]]] = []
         self._closed = False
         self._loop = _new_loop()
@@ -85,6 +91,8 @@ class Engine:
         operation: Operation,
         journal: Path | None,
         run: str | None = None,
+        budget: Budget | None = None,
+        tariff: Tariff | None = None,
     ) -> Batch:
         """Take requests and return at once.
 
@@ -98,6 +106,10 @@ class Engine:
             Where replies are kept; None for nowhere.
         run : str, optional
             Who pays.
+        budget : Budget, optional
+            Out of what; has a name, and there is a journal.
+        tariff : Tariff, optional
+            What requests cost; given with a budget.
 
         Raises
         ------
@@ -117,6 +129,8 @@ class Engine:
             self._batches = {other: scope for other, scope in self._batches.items() if not other.ended}
             line = self._line(endpoint)
             source = self._source(line, endpoint, operation, journal, run)
+            if budget is not None and journal is not None:
+                source = dataclasses.replace(source, purse=self._purse(journal, budget), tariff=tariff)
             source.transport.check(requests[0][1])
             self._batches[batch] = endpoint.limits.scope
             self._call(line.accept, batch, source, list(requests))
@@ -198,6 +212,16 @@ class Engine:
             self._opened.append(self._journals[directory])
         return self._journals[directory]
 
+    def _purse(self, journal: Path, budget: Budget) -> Purse:
+        place = (journal, budget.name)
+        purse = self._purses.get(place)
+        if purse is None:
+            spending = Spending(journal, str(budget.name))
+            purse = self._purses[place] = Purse(self._loop, budget, spending, lambda error: self._lose(error, []))
+        else:
+            self._call(purse.resize, budget)
+        return purse
+
     def _kept(self, landings: list[Landing]) -> None:
         """Take what the journal has written, on the writer's thread."""
         self._call(_deliver, landings)
@@ -258,6 +282,9 @@ class Engine:
                     journal.close()
                 except JournalError as error:  # of a thread that ends: nobody is there to catch it
                     logger.warning("%s", error)
+            for purse in self._purses.values():
+                with contextlib.suppress(JournalError):  # what it held counts as spent
+                    purse.close()
             self._loop.close()
 
     async def _drain(self, limit_s: float) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from curator_llm.engine.batch import Batch
+from curator_llm.engine.purse import Purse
 from curator_llm.engine.retry import Done, History
 from curator_llm.engine.transport import Transport
 from curator_llm.errors import CuratorLLMError
 from curator_llm.journal.record import embed, embed_text
+from curator_llm.limits.budget_book import NOTHING, Amounts, plus
+from curator_llm.limits.tariff import Tariff
 from curator_llm.operations.base import Operation
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Fault, Record, Reply, Request
@@ -50,6 +53,10 @@ class Source:
         Returns the record this process has kept for a key, or None.
     run : str or None
         Who pays.
+    purse : Purse or None
+        What is left to pay with, where that is limited.
+    tariff : Tariff or None
+        What requests cost then.
     """
 
     line: Owner
@@ -60,6 +67,8 @@ class Source:
     store: Callable[[Landing], None]
     kept: Callable[[bytes], Record | None]
     run: str | None
+    purse: Purse | None = None
+    tariff: Tariff | None = None
 
 
 #: Older batches go first, and within one its rows in order: a retry keeps its place.
@@ -83,6 +92,7 @@ class Flight:
     renames: int = 0
     refreshed: bool = False
     stalls: int = 0
+    spent: Amounts | None = None
 
     @property
     def name(self) -> tuple[Path | None, bytes]:
@@ -94,12 +104,27 @@ class Flight:
         """Who is asked: one scope may have several servers and models."""
         return self.source.transport, self.source.endpoint.model
 
+    @property
+    def price(self) -> Amounts:
+        """What one attempt costs a budget at the worst."""
+        return NOTHING if self.source.tariff is None else self.source.tariff.worst(self.request.body)
+
+    def pay(self, verdict: Verdict) -> None:
+        """Settle what an attempt cost, where there is a budget."""
+        purse, tariff = self.source.purse, self.source.tariff
+        if purse is not None and tariff is not None:
+            spent = tariff.charged(verdict, self.price)
+            purse.settle(self.price, spent)
+            self.spent = plus(self.spent or NOTHING, spent)
+
     def fail(self, error: CuratorLLMError) -> None:
         """Fail every batch that waits for it."""
         for batch, _ in self.waiters:
             batch.fail(error)
         self.waiters.clear()
 
+
+_UNPAID = Verdict("final", code="budget", text="the budget was reached before it could be asked again")
 
 #: A flight at its end, with what the journal keeps of it.
 Landing = tuple[Record, Flight]
@@ -128,4 +153,12 @@ def record_of(flight: Flight, outcome: Reply | Fault, verdict: Verdict, step: Do
         billed=history.billed,
         latency_s=round(outcome.elapsed_s, 6),
         run=source.run,
+        budget=None if source.purse is None else source.purse.budget.name,
+        spent=None if flight.spent is None else dict(flight.spent),
     )
+
+
+def unpaid_record_of(flight: Flight) -> Record:
+    """Return what the journal keeps of a flight that was sent, and that the budget does not let go on."""
+    unsent = Fault("local", sent=False, message="")
+    return record_of(flight, unsent, _UNPAID, Done("failed", final=False))

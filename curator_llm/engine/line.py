@@ -20,8 +20,9 @@ from pathlib import Path
 import msgspec
 
 from curator_llm.engine.batch import Batch
-from curator_llm.engine.flight import Flight, Landing, Rank, Source, record_of
+from curator_llm.engine.flight import Flight, Landing, Rank, Source, record_of, unpaid_record_of
 from curator_llm.engine.lag import Lag
+from curator_llm.engine.purse import Purse
 from curator_llm.engine.repeats import Repeats
 from curator_llm.engine.retry import Again, Done, History, LineHistory, RetryPolicy, Step, Stop, is_outage, next_step
 from curator_llm.engine.stops import stop_error
@@ -150,6 +151,16 @@ class Line:
         self._unkept.discard(flight)
         flight.fail(error)
 
+    def _unpaid(self, flight: Flight, purse: Purse) -> None:
+        """End a flight that the budget has nothing left for."""
+        if flight.history.attempts:  # what it cost has to be kept
+            self._keep(unpaid_record_of(flight), flight)
+            return
+        self._flights.pop(flight.name, None)
+        for batch, slot in flight.waiters:
+            batch.put(slot, purse.reached, is_paid=False)
+        flight.waiters.clear()
+
     def _new_history(self) -> LineHistory:
         return LineHistory(repeats=Repeats(self._repeated_rejections))
 
@@ -164,28 +175,8 @@ class Line:
         while self._delayed and self._delayed[0][0] <= now:
             flight = heappop(self._delayed)[2]
             heappush(self._ready, (flight.rank, flight))
-        started: Flight | None = None
-        while self._ready:
-            flight = self._ready[0][1]
-            flight.waiters = [waiter for waiter in flight.waiters if not waiter[0].cancelled]
-            if not flight.waiters:
-                heappop(self._ready)
-                del self._flights[flight.name]
-                continue
-            if self._waits_for_an_end:
-                break
-            cost = self.allowance.cost(flight.request.tokens)
-            wait_s = self.allowance.take(cost, now)
-            if wait_s:
-                self.counts[f"held by {self.allowance.held_by}"] += 1
-                self._wake_in(wait_s)
-                break
-            heappop(self._ready)
-            flight.cost = cost
-            started = flight
-            if self._ready and (held_by := self.allowance.filled_by):
-                self.counts[f"held by {held_by}"] += 1
-            break
+        head = self._head()
+        started = head if head is not None and self._take(head, now) else None
         if started is None and not self._ready and self._delayed:
             self._wake_in(self._delayed[0][0] - now)
         if self._thirsty and len(self._ready) <= self.allowance.permits.cap:
@@ -202,6 +193,44 @@ class Line:
             return True  # the first request goes alone: a wrong key or model costs one
         # A kill loses what is in flight and what is not kept yet: together no more than the permits.
         return len(self._unkept) >= permits.free
+
+    def _head(self) -> Flight | None:
+        """Return the first ready flight that somebody waits for and that can be paid for, now or later."""
+        while self._ready:
+            flight = self._ready[0][1]
+            flight.waiters = [waiter for waiter in flight.waiters if not waiter[0].cancelled]
+            purse = flight.source.purse
+            is_paid = purse is None or not purse.is_spent(flight.price)
+            if flight.waiters and is_paid:
+                return flight
+            heappop(self._ready)
+            if flight.waiters and purse is not None:
+                self._unpaid(flight, purse)
+            else:
+                del self._flights[flight.name]
+        return None
+
+    def _take(self, flight: Flight, now: float) -> bool:
+        """Take what the first ready flight needs; where that is not there, see to it that the gate is opened later."""
+        if self._waits_for_an_end:
+            return False
+        purse = flight.source.purse
+        if purse is not None and not purse.covers(flight.price):
+            purse.ask(flight.price, self.pump)
+            return False
+        cost = self.allowance.cost(flight.request.tokens)
+        wait_s = self.allowance.take(cost, now)
+        if wait_s:
+            self.counts[f"held by {self.allowance.held_by}"] += 1
+            self._wake_in(wait_s)
+            return False
+        heappop(self._ready)
+        flight.cost = cost
+        if purse is not None:
+            purse.take(flight.price)
+        if self._ready and (held_by := self.allowance.filled_by):
+            self.counts[f"held by {held_by}"] += 1
+        return True
 
     def _wake_in(self, wait_s: float) -> None:
         if wait_s == math.inf:
@@ -233,6 +262,7 @@ class Line:
             verdict = self._excused(flight, judge(outcome, source.operation.judge, request.body))
             used = None if verdict.input_tokens is None else verdict.input_tokens + (verdict.output_tokens or 0)
             self.allowance.settle(flight.cost, used if verdict.billed else 0)
+            flight.pay(verdict)
             opened = not self.history.answered
             if not await self._mended(flight, request, verdict):
                 self.history.note(verdict, now, flight.sent_at)
@@ -288,8 +318,8 @@ class Line:
             case Again():
                 self.counts[f"retried {verdict.code}"] += 1
                 flight.due = step.due
-                if step.pause_until is not None:
-                    self.allowance.throttled(flight.sent_at, now, step.pause_until, asked=step.asked)
+                if step.throttled:
+                    self.allowance.throttled(flight.sent_at, now, step.pause_until, self._rng.random())
                 elif self.allowance.window.resting_since is not None and self.history.answered:
                     # The window rests for all; that each row tries in its turn makes an outage cost none all its tries.
                     flight.due, flight.rank = now, (flight.rank[0], next(self._arrivals))

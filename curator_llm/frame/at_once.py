@@ -108,6 +108,7 @@ def plan_line_of(plan: Plan, spec: StageSpec, name: str) -> str:
         journal=plan.journal,
         max_cost_usd=operation.max_cost_usd(to_send.values()),
         is_bounded=operation.output_limit is not None,
+        ceiling=None if spec.budget is None else str(spec.budget),
     )
 
 

@@ -17,6 +17,7 @@ def plan_line(
     journal: Path | None,
     max_cost_usd: float | None = None,
     is_bounded: bool = True,
+    ceiling: str | None = None,
 ) -> str:
     """Return the line before a run.
 
@@ -31,6 +32,8 @@ def plan_line(
         What the requests cost if every reply is as long as it may be; None without a price.
     is_bounded : bool, default True
         Whether a reply's length has a limit; without one `max_cost_usd` is what the input costs.
+    ceiling : str, optional
+        The budget.
 
     Examples
     --------
@@ -42,6 +45,8 @@ def plan_line(
     if max_cost_usd is not None and requests:
         cost = dollars(max_cost_usd)
         parts.append(f"max {cost}" if is_bounded else f"{cost} for the input, replies without limit (no max_tokens)")
+    if ceiling is not None:
+        parts.append(f"ceiling {ceiling}")
     return ", ".join(parts)
 
 

@@ -17,7 +17,9 @@ from curator_llm.errors import RowsFailedError
 from curator_llm.frame.columns import attach, check_columns, table_of
 from curator_llm.frame.counts import too_many
 from curator_llm.journal.store import default_directory
+from curator_llm.limits.tariff import Tariff
 from curator_llm.operations.base import Operation
+from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Record, Request, Skip
 
@@ -43,6 +45,10 @@ class StageSpec:
         Share (below 1) or count of failed and rejected rows that fails it.
     run : str, optional
         Who pays; set by jobs.
+    budget : Budget, optional
+        Out of what; has a name.
+    tariff : Tariff, optional
+        What requests cost; given with a budget.
     """
 
     endpoint: Endpoint
@@ -52,6 +58,8 @@ class StageSpec:
     on_error: str
     fail_on_error: float | None
     run: str | None = None
+    budget: Budget | None = None
+    tariff: Tariff | None = None
 
     def journal_directory(self) -> Path | None:
         """Return where replies are kept on this machine, None for nowhere."""
@@ -164,11 +172,17 @@ def run_rows(
     if watch is not None:
         watch.planned(plan)
     todo = plan.todo
-    answered: dict[int, Record] = {}
+    answered: dict[int, Record | Skip] = {}
     paid: list[Record] = []
     if todo:
         batch = engine.submit(
-            todo, endpoint=spec.endpoint, operation=spec.operation, journal=plan.journal, run=spec.run
+            todo,
+            endpoint=spec.endpoint,
+            operation=spec.operation,
+            journal=plan.journal,
+            run=spec.run,
+            budget=spec.budget,
+            tariff=spec.tariff,
         )
         try:
             wait(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from curator_llm.frame.at_once import run_at_once
 from curator_llm.frame.columns import attach, check_columns
 from curator_llm.frame.run_rows import Plan, StageSpec, plan_rows, replay_rows
 from curator_llm.journal.upkeep import remove
+from curator_llm.limits.tariff import Tariff
 from curator_llm.operations.base import ChatRequests, check_details
 from curator_llm.operations.chat import Chat, choice_format
 from curator_llm.operations.reward import HELPSTEER_ATTRIBUTES, Reward
@@ -125,9 +127,13 @@ class Stage:
         keys = {request.key.hex() for request in plan.requests if isinstance(request, Request)}
         return remove(plan.journal, lambda record: record.key in keys).removed
 
-    def with_run(self, *, run: str | None, journal: str | bool) -> Stage:
-        """Return this stage as part of a run: replies kept in the run's journal, failures counted over all its rows."""
-        return self._changed(run=run, journal=journal, fail_on_error=None)
+    def with_run(self, *, run: str | None, journal: str | bool, budget: str | None = None) -> Stage:
+        """Return this stage as part of a run: replies kept in the run's journal, failures counted over all its rows.
+
+        `budget` is the name that all stages of the run spend under.
+        """
+        limit = self.spec.budget and dataclasses.replace(self.spec.budget, name=budget)
+        return self._changed(run=run, journal=journal, fail_on_error=None, budget=limit)
 
     def with_draw(self, draw: int) -> Stage:
         """Return this stage with other requests for the same rows, so that they are asked anew."""
@@ -208,7 +214,8 @@ class QueryModel(Stage):
         Share (below 1) or count of failed and rejected rows that fails the stage: of the frame on pandas, of a
         partition on Dask, of all rows in a job.
     budget : Budget, optional
-        Not enforced yet, and therefore refused.
+        The most that may be spent, over all restarts and workers; the rows it leaves are ``not_attempted``. Needs
+        `max_tokens`, and for US dollars a price.
     sample_by : str, optional
         Rows with different values in this column are different requests, even if they ask the same.
     journal : str or False, optional
@@ -359,8 +366,8 @@ def _spec(
     fail_on_error: float | None,
     budget: Budget | None,
 ) -> StageSpec:
-    if not isinstance(output, str) or not output:
-        msg = f"`output` is {output!r}: give the name of a column."
+    if not isinstance(output, str) or not output or not output.isprintable():
+        msg = f"`output` is {output!r}: give the name of a column, of printable characters."
         raise ConfigurationError(msg)
     if on_error not in {"column", "raise"}:
         msg = f"`on_error` is {on_error!r}: give 'column' or 'raise'."
@@ -371,11 +378,31 @@ def _spec(
     if journal is True or (isinstance(journal, str) and "://" in journal):
         msg = f"`journal` is {journal!r}: give a directory on a file system that all workers share, or False."
         raise ConfigurationError(msg)
-    if budget is not None:
-        msg = "`budget` is not enforced yet: leave it out, and limit the spend with max_tokens and the number of rows."
-        raise ConfigurationError(msg)
     # A path is fixed here: workers have other configurations and other current directories.
     path = config.get("journal.path") if journal is None else journal
     if path and path is not True and not str(path).startswith("~"):
         path = str(Path(str(path)).absolute())
-    return StageSpec(endpoint, operation, output, path, on_error, fail_on_error)
+    spec = StageSpec(endpoint, operation, output, path, on_error, fail_on_error)
+    return spec if budget is None else _limited(spec, operation, budget)
+
+
+def _limited(spec: StageSpec, operation: ChatRequests, budget: Budget) -> StageSpec:
+    """Return a stage that keeps to a budget, whose name is made of what is asked where it has none."""
+    if spec.journal is False:
+        msg = "A budget is the total of all runs, and kept with the journal: drop journal=False, or the budget."
+        raise ConfigurationError(msg)
+    if operation.output_limit is None and (budget.max_cost_usd is not None or budget.max_total_tokens is not None):
+        msg = f"A budget of {budget} needs an end to each reply: give generation={{'max_tokens': ...}}."
+        raise ConfigurationError(msg)
+    if operation.price_usd is None and budget.max_cost_usd is not None:
+        msg = (
+            f"A budget of {budget} needs a price, and nobody says that of {operation.model!r}: give the endpoint "
+            "price_usd=(input, output), US dollars for a million tokens, or limit max_total_tokens."
+        )
+        raise ConfigurationError(msg)
+    if budget.name is None:
+        asked = (operation.identity, operation.messages, operation.model, operation.body_fields)
+        digest = hashlib.sha256(repr(asked).encode("utf-8", "replace")).hexdigest()
+        budget = dataclasses.replace(budget, name=f"{spec.output}-{digest[:8]}")
+    tariff = Tariff(operation.output_limit or 0, operation.price_usd)
+    return dataclasses.replace(spec, budget=budget, tariff=tariff)

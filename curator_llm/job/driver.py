@@ -30,6 +30,7 @@ from curator_llm.job.places import Place
 from curator_llm.job.progress import ProgressReporter
 from curator_llm.job.report import Tally
 from curator_llm.job.retries import RetriedStage, Retry
+from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 
 #: How often it looks for pieces that have ended.
@@ -83,7 +84,7 @@ class Driver:
         with contextlib.ExitStack() as stack:
             endpoints = {name: self._started(job, name, endpoint, stack) for name, endpoint in job.endpoints.items()}
             steps = _of_run(build_steps(job, endpoints, retries), run, journal)
-            self._announce(steps, checked.source.rows, journal)
+            self._announce(steps, checked.source.rows, journal, job.budget)
             client = stack.enter_context(
                 attached(job.cluster, processes=self.processes, held_off=self.interrupts.held_off)
             )
@@ -100,7 +101,7 @@ class Driver:
         server = stack.enter_context(make_local_server(endpoint, Place(job.file, f"endpoints.{name}")))
         return endpoint.endpoint(server.base_url, server.slots)
 
-    def _announce(self, steps: tuple[Step, ...], rows: int, journal: Path) -> None:
+    def _announce(self, steps: tuple[Step, ...], rows: int, journal: Path, budget: Budget | None) -> None:
         counted = f"{rows:,} rows"
         for step in steps:
             if isinstance(step, Filter):
@@ -111,6 +112,8 @@ class Driver:
             if isinstance(step, RetriedStage):
                 line += "".join(dict.fromkeys(f"; {' and '.join(statuses)} asked anew" for statuses, _ in step.retries))
             self.say(line)
+        if budget is not None:
+            self.say(f"budget: {budget}, over all executions of this run")
 
     def _answer(
         self, client: Client, checked: CheckedJob, steps: tuple[Step, ...], tally: Tally, partial: Location
@@ -165,6 +168,8 @@ class Driver:
 
 def _of_run(steps: tuple[Step, ...], run: str, journal: Path) -> tuple[Step, ...]:
     return tuple(
-        step if isinstance(step, Filter) else step.with_run(run=run_name(run, step.spec.output), journal=str(journal))
+        step
+        if isinstance(step, Filter)
+        else step.with_run(run=run_name(run, step.spec.output), journal=str(journal), budget=run)
         for step in steps
     )

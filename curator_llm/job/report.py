@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from curator_llm import __version__
+from curator_llm.engine.spending import read_book
 from curator_llm.frame.counts import Counts
 from curator_llm.frame.lines import summary_line
 from curator_llm.frame.stages import Stage
@@ -18,6 +19,7 @@ from curator_llm.job.check import CheckedJob
 from curator_llm.job.pipeline import PieceReport
 from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
+from curator_llm.spec.budget import Budget
 
 _PACKAGES = ("dask", "distributed", "pandas", "pyarrow", "pyreqwest")
 
@@ -38,6 +40,11 @@ class Ending:
     status: str
     exit_code: int
     message: str | None = None
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the output is in its place: all rows are there, though a budget may have left some unasked."""
+        return self.exit_code in {0, 5}
 
 
 class Tally:
@@ -65,6 +72,11 @@ class Tally:
         self.rows_out += report.rows_out
         for total, counts in zip(self.counts, report.counts, strict=True):
             total.add(counts)
+
+    @property
+    def not_attempted(self) -> int:
+        """How many rows of all stages the budget left."""
+        return sum(counts.statuses["not_attempted"] for counts in self.counts)
 
     def lines(self) -> list[str]:
         """Return the summary line of each stage."""
@@ -117,7 +129,8 @@ def make_report(
             _stage(stage, counts, bill)
             for stage, counts, bill in zip(tally.stages, tally.counts, tally.bills, strict=True)
         ],
-        "output": {output.format: str(output.path)} if ending.exit_code == 0 else None,
+        "output": {output.format: str(output.path)} if ending.has_output else None,
+        "budget": _budget(checked.job.budget, directory, run),
         "journal": str(directory.journal),
         "versions": {
             "curator_llm": __version__,
@@ -125,6 +138,17 @@ def make_report(
             **{name: version(name) for name in _PACKAGES},
         },
     }
+
+
+def _budget(budget: Budget | None, directory: RunDirectory, run: str) -> dict[str, Any] | None:
+    """Return limits and what counts as spent, over all executions of the run."""
+    if budget is None:
+        return None
+    try:
+        spent: Mapping[str, float] | None = read_book(directory.journal, run).taken
+    except OSError:
+        spent = None
+    return {"limits": budget.limits, "spent": spent}
 
 
 def _stage(stage: Stage, counts: Counts, bill: Bill) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.frame.lines import summary_line
+from curator_llm.frame.lines import dollars, summary_line
 from curator_llm.job.again import manifest_of
 from curator_llm.job.retries import Retry
 from curator_llm.job.run_directory import RunDirectory
@@ -20,6 +20,7 @@ _WORDS = {
     "interrupted": "Interrupted.",
     "stopped": "Stopped for good.",
     "rows_failed": "Too many rows failed.",
+    "budget": "The budget was reached.",
     "usage": "The job could not run.",
     "crashed": "Crashed.",
 }
@@ -27,6 +28,7 @@ _WAYS = {
     "interrupted": "Go on with",
     "stopped": "Mend what the message says, then go on with",
     "rows_failed": "Ask the failed rows again with",
+    "budget": "Raise `budget` in the job, then ask for the rest with",
     "usage": "Mend what the message says, then go on with",
     "crashed": "Go on with",
 }
@@ -92,10 +94,23 @@ def _lines(run_dir: Path, report: Mapping[str, Any]) -> list[str]:
         lines += _stage(stage, report)
     retries = [Retry.of_json(said) for said in report.get("retries", [])]
     lines += dict.fromkeys(f"{retry.stage}: {retry}" for retry in retries)
+    if report.get("budget"):
+        lines.append(_budget(report["budget"]))
     if report.get("output"):
         lines.append(f"output: {next(iter(report['output'].values()))}")
     lines.append(f"replies: {report['journal']}")
     return [*lines, *_ways(run_dir, report)]
+
+
+def _budget(budget: Mapping[str, Any]) -> str:
+    spent = budget["spent"] or {}
+    parts = [
+        f"{dollars(spent.get(name, 0.0))} of {dollars(limit)}"
+        if name == "usd"
+        else f"{spent.get(name, 0):,.0f} of {limit:,.0f} {name}"
+        for name, limit in budget["limits"].items()
+    ]
+    return f"budget: {' and '.join(parts)} spent, over all executions"
 
 
 def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:

@@ -179,13 +179,13 @@ class RetriedStage(Stage):
         self._answers(frame, ask)
         return plan
 
-    def with_run(self, *, run: str | None, journal: str | bool) -> Stage:
+    def with_run(self, *, run: str | None, journal: str | bool, budget: str | None = None) -> Stage:
         """Return this stage as part of a run; each draw has a name of its own in the journal."""
         retries = [
-            (statuses, stage.with_run(run=run and draw_name(run, draw), journal=journal))
+            (statuses, stage.with_run(run=run and draw_name(run, draw), journal=journal, budget=budget))
             for draw, (statuses, stage) in enumerate(self.retries, 1)
         ]
-        return RetriedStage(self.base.with_run(run=run, journal=journal), retries)
+        return RetriedStage(self.base.with_run(run=run, journal=journal, budget=budget), retries)
 
     def _answers(self, frame: pd.DataFrame, ask: Callable[[Stage, Any], pd.DataFrame]) -> pd.DataFrame:
         answers = self.base.replay(frame)

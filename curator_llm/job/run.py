@@ -124,13 +124,15 @@ def _run(
         place.discard()
 
     ending = _ending_of(execute, interrupts, say)
+    if not ending.exit_code and tally.not_attempted:
+        ending = _budget_reached(job, tally)
     seconds = time.monotonic() - started
     billed = directory.billed()
     with contextlib.suppress(OSError):
         tally.bills, billed = read_bills(directory.journal, billed, run, tally.stages)
     for line in tally.lines() if tally.rows_in else ():
         say(line)
-    if ending.exit_code:
+    if not ending.has_output:
         place.discard()
     if lease.lost is not None:  # the report is another one's now
         say(lease.lost)
@@ -170,11 +172,21 @@ def _ending_of(execute: Callable[[], None], interrupts: Interrupts, say: Say) ->
     return Ending("done", 0)
 
 
+def _budget_reached(job: Job, tally: Tally) -> Ending:
+    why = (
+        f"The budget of {job.budget} is reached: {tally.not_attempted:,} rows were not attempted. They stand in the "
+        "output with that status; raise `budget` in the job and run the same command to ask for them."
+    )
+    return Ending("budget", 5, why)
+
+
 def _say_ending(ending: Ending, tally: Tally, directory: RunDirectory, place: OutputPlace, say: Say) -> None:
-    if ending.message is None:
+    if ending.has_output:
+        if ending.message is not None:
+            say(ending.message)
         say(f"{tally.rows_out:,} rows in {place.output}")
         return
     kept = sum(bill.requests for bill in tally.bills)
-    say(ending.message)
+    say(str(ending.message))
     state = "is in its place in part" if place.moving else "is as it was before"
     say(f"{kept:,} new replies are kept in {directory.journal}; {place.output} {state}.")

@@ -135,6 +135,10 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
         Seconds since the epoch at which it ended.
     run : str or None
         The run that paid.
+    budget : str or None
+        The budget it was paid from.
+    spent : dict of str to float or None
+        What all its attempts cost that budget: requests, tokens, usd.
     reply : msgspec.Raw
         Valid JSON: the body as received, or a string that says what came instead.
     """
@@ -157,3 +161,5 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     billed: bool = False
     latency_s: float = 0.0
     run: str | None = None
+    budget: str | None = None
+    spent: dict[str, float] | None = None

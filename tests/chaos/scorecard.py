@@ -71,7 +71,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Check:
-    """A line of the scorecard: a module of ``checks/`` with ``ID``, ``TITLE``, ``IN_TESTS`` and ``figures(setting)``."""
+    """A line of the scorecard: a module of ``checks/`` with ID, TITLE, IN_TESTS and ``figures(setting)``."""
 
     id: str
     title: str

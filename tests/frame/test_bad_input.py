@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from dask import config
 
-from curator_llm import Budget, Endpoint, QueryModel
+from curator_llm import Endpoint, QueryModel
 from curator_llm.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -48,11 +48,6 @@ def test_an_unknown_generation_parameter_is_met_with_the_nearest_one():
 def test_several_replies_per_row_are_refused_with_advice():
     with pytest.raises(ConfigurationError, match="sample_by"):
         QueryModel("m", prompt="{text}", generation={"n": 2})
-
-
-def test_a_budget_is_refused_until_it_is_enforced():
-    with pytest.raises(ConfigurationError, match="not enforced yet"):
-        QueryModel("m", prompt="{text}", budget=Budget(max_requests=1))
 
 
 def test_an_empty_frame_gives_an_empty_frame_with_the_columns(server):

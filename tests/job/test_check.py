@@ -36,7 +36,7 @@ def test_a_key_that_is_not_there_is_no_matter_before_the_run(kit):
         ([{"query_model": {"endpoint": "fake", "prompt": "{text} {"}}], "stages[0].query_model"),
         (
             [{"query_model": {"endpoint": "fake", "prompt": "{text}", "budget": {"max_requests": 1}}}],
-            "not enforced yet",
+            "give `budget` beside `stages`",
         ),
     ],
 )

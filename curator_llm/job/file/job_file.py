@@ -11,6 +11,7 @@
       - query_model: {endpoint: gpt, prompt: "Topic: {text}", output: topic, generation: {max_tokens: 8}}
                                                # or prompt_file: prompts/topic.txt
       - filter: {column: topic__status, in: [ok]}
+    budget: {max_cost_usd: 900}                # of the run, over all its executions
     cluster: {n_workers: 4}                    # or {scheduler: "tcp://10.0.0.1:8786"}
 """
 
@@ -34,6 +35,7 @@ from curator_llm.job.file.prompt_files import read_text, with_prompts
 from curator_llm.job.file.query import Query
 from curator_llm.job.file.stage_kinds import STAGES
 from curator_llm.job.places import Place
+from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 
 _LOCAL_OPTIONS = ("slots", "context_tokens", "threads")
@@ -97,6 +99,8 @@ class Job:
         What was set from outside.
     limit : int, optional
         How many rows are read, from the first on.
+    budget : Budget, optional
+        Of the run, over all its executions.
     """
 
     file: str
@@ -109,6 +113,7 @@ class Job:
     cluster: ClusterSpec
     overrides: tuple[str, ...] = ()
     limit: int | None = None
+    budget: Budget | None = None
 
 
 def load_job(file: str | Path, settings: Sequence[str] = ()) -> Job:
@@ -139,9 +144,7 @@ def read_job(text: str, place: Place, settings: Sequence[str] = ()) -> Job:
     if given["version"] != 1:
         msg = f"is {given['version']!r}: this release reads version 1."
         raise (place / "version").error(msg)
-    if "budget" in given:
-        msg = "not enforced yet: leave it out, and limit the spend with max_tokens and the number of rows."
-        raise (place / "budget").error(msg)
+    budget = _budget(given.get("budget"), place / "budget")
     endpoints = _endpoints(given["endpoints"], place / "endpoints")
     return Job(
         file=place.file,
@@ -150,9 +153,10 @@ def read_job(text: str, place: Place, settings: Sequence[str] = ()) -> Job:
         input=read_input(given["input"], place / "input"),
         output=read_output(given["output"], place / "output"),
         endpoints=endpoints,
-        steps=_steps(given["stages"], place / "stages", endpoints),
+        steps=_steps(given["stages"], place / "stages", endpoints, budget),
         cluster=_cluster(given.get("cluster") or {}, place / "cluster"),
         overrides=tuple(settings),
+        budget=budget,
     )
 
 
@@ -198,11 +202,23 @@ def _endpoint(value: Any, place: Place) -> Endpoint | LocalModel:
         raise place.caused(error) from None
 
 
-def _steps(value: Any, place: Place, endpoints: Mapping[str, object]) -> tuple[Query | Filter, ...]:
+def _budget(value: Any, place: Place) -> Budget | None:
+    if value is None:
+        return None
+    given = place.mapping(value, ["max_cost_usd", "max_total_tokens", "max_requests"])
+    try:
+        return Budget(**given)
+    except ConfigurationError as error:
+        raise place.caused(error) from None
+
+
+def _steps(
+    value: Any, place: Place, endpoints: Mapping[str, object], budget: Budget | None
+) -> tuple[Query | Filter, ...]:
     if not isinstance(value, list) or not value:
         msg = f"is {value!r}: give a list of `query_model`, `query_reward_model` and `filter`."
         raise place.error(msg)
-    steps = tuple(_step(given, place[index], endpoints) for index, given in enumerate(value))
+    steps = tuple(_step(given, place[index], endpoints, budget) for index, given in enumerate(value))
     outputs: dict[str, Place] = {}
     for step in steps:
         if isinstance(step, Query):
@@ -216,11 +232,13 @@ def _steps(value: Any, place: Place, endpoints: Mapping[str, object]) -> tuple[Q
     return steps
 
 
-def _step(value: Any, place: Place, endpoints: Mapping[str, object]) -> Query | Filter:
+def _step(value: Any, place: Place, endpoints: Mapping[str, object], budget: Budget | None) -> Query | Filter:
     given = place.mapping(value, [*STAGES, "filter"])
     kind = place.one_of(given, [*STAGES, "filter"])
     place = place / kind
-    return Filter.read(given[kind], place) if kind == "filter" else Query.read(kind, given[kind], place, endpoints)
+    if kind == "filter":
+        return Filter.read(given[kind], place)
+    return dataclasses.replace(Query.read(kind, given[kind], place, endpoints), budget=budget)
 
 
 def _cluster(value: Any, place: Place) -> ClusterSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +13,7 @@ from curator_llm.job.file.overrides import with_settings
 from curator_llm.job.file.prompt_files import with_prompts
 from curator_llm.job.file.stage_kinds import STAGES, output_of, parameters
 from curator_llm.job.places import Place
+from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.nearest import nearest
 
@@ -30,12 +32,15 @@ class Query:
         Of the stage's class.
     place : Place
         For errors.
+    budget : Budget, optional
+        That of the job.
     """
 
     kind: str
     endpoint: str
     arguments: Mapping[str, Any]
     place: Place
+    budget: Budget | None = None
 
     @classmethod
     def read(cls, kind: str, value: Any, place: Place, endpoints: Mapping[str, object]) -> Query:
@@ -54,6 +59,9 @@ class Query:
         if given.pop("journal", None) is not None:
             msg = "leave it out: a job keeps its replies in <run_dir>/journal."
             raise (place / "journal").error(msg)
+        if given.pop("budget", None) is not None:
+            msg = "a job has one budget for all its stages: give `budget` beside `stages`."
+            raise (place / "budget").error(msg)
         for key, example in (("prompt", "Topic of {text}"), ("system", "Be brief."), ("sample_by", "id")):
             if given.get(key) is not None:
                 (place / key).text(given[key], example)
@@ -86,7 +94,8 @@ class Query:
             When they are no arguments of the stage.
         """
         given = with_settings({"endpoint": self.endpoint, **self.arguments}, settings)
-        return Query.read(self.kind, with_prompts(given, self.place), self.place, endpoints)
+        changed = Query.read(self.kind, with_prompts(given, self.place), self.place, endpoints)
+        return dataclasses.replace(changed, budget=self.budget)
 
     def build(self, endpoint: Endpoint) -> Stage:
         """Make the stage.
@@ -98,6 +107,6 @@ class Query:
         """
         make = cast("Any", STAGES[self.kind])
         try:
-            return cast("Stage", make(endpoint, **self.arguments))
+            return cast("Stage", make(endpoint, budget=self.budget, **self.arguments))
         except (ConfigurationError, TypeError, ValueError, AttributeError) as error:
             raise self.place.caused(error) from None

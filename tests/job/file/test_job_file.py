@@ -62,7 +62,7 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_name(kit, plac
     ("changes", "said"),
     [
         ({"version": 2}, "version: is 2: this release reads version 1"),
-        ({"budget": {"max_cost_usd": 1}}, "budget: not enforced yet"),
+        ({"budget": {"max_cost_usd": -1}}, "budget: `max_cost_usd` is -1"),
         ({"run_dir": None}, "`run_dir` is missing"),
         ({"run_dir": "s3://team/run"}, "local and shared file systems only"),
         ({"input": {"parquet": "a", "jsonl": "b"}}, "exactly one of `parquet`, `jsonl`"),
