@@ -5,6 +5,7 @@ A schedule counts work, not seconds: the same seed hits the same part of a run o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -138,6 +139,7 @@ class Killer:
             return False
         if kill.number == signal.SIGSTOP:
             self._ended.wait(kill.stopped_s)
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # somebody has given it up, and killed it
+                os.kill(pid, signal.SIGCONT)
         self.done.append((kill, pid))
         return True

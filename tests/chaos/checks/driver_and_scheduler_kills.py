@@ -155,7 +155,7 @@ def _fill(journal: Path, stage: QueryModel, rows: int) -> None:
             records.append(
                 Record(
                     key=request.key.hex(), op=operation.id, status="ok", final=True, attempts=1, at=time.time(),
-                    reply=embed(body), http=200, billed=1,
+                    reply=embed(body), http=200, billed=True,
                 )
             )  # fmt: skip
     with Journal(journal) as kept:

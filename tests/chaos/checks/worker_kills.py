@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 
@@ -11,8 +12,9 @@ from distributed.chaos import KillWorker
 
 from curator_llm.cluster.plugin import SHARE_REFRESH_S
 from curator_llm.testing import FakeServerProcess
-from curator_llm.testing.kills import Killer, kill_schedule
+from curator_llm.testing.kills import Kill, Killer, kill_schedule
 from tests.chaos.clusters import asking, cluster_of_processes, partitioned, worker_processes, wrong_rows
+from tests.chaos.programs import start_dask
 from tests.chaos.scorecard import Figure, Setting
 
 ID = "R3"
@@ -21,12 +23,12 @@ IN_TESTS = False
 
 ROWS, PARTITIONS, WORKERS, PERMITS = 5_000, 50, 2, 8
 KILLS = 6
-LATENCY_S = 0.1
+LATENCY_S = 0.08
 
 
 def figures(setting: Setting) -> Iterator[Figure]:
     """Ask without kills, with kills, and with the kills that Dask's own tests use."""
-    with FakeServerProcess(latency=LATENCY_S, remember=0) as server, cluster_of_processes(WORKERS) as (cluster, client):
+    with FakeServerProcess(latency=LATENCY_S, remember=0) as server, cluster_of_processes(WORKERS) as (cluster, _):
         ddf = partitioned(ROWS, PARTITIONS)
 
         started = time.monotonic()
@@ -53,15 +55,33 @@ def figures(setting: Setting) -> Iterator[Figure]:
         yield Figure("rows that a second run answers otherwise", _different(again, out), equals=0)
 
         for mode in ("segfault", "graceful"):  # after its sys.exit a nanny does not come back, whatever is asked
-            server.reset()
-            stage = asking(server.base_url, setting.scratch / mode, WORKERS * PERMITS)
-            out, deaths = _with_kill_worker(client, mode, stage(partitioned(1_000, 20)))
-            yield Figure(f"KillWorker {mode}: deaths", deaths, at_least=1)
-            yield Figure(f"KillWorker {mode}: rows wrong", wrong_rows(out, 1_000), equals=0)
-            server.wait_until(lambda ledger: ledger.in_flight == 0)
-            extra = server.ledger.requests - 1_000
-            # a worker has all permits for as long as it is alone
-            yield Figure(f"KillWorker {mode}: paid twice", extra, at_most=deaths * WORKERS * PERMITS)
+            yield from _killed_by_dask(mode, server, setting)
+        yield from _stopped(server, setting)
+
+
+def _stopped(server: FakeServerProcess, setting: Setting) -> Iterator[Figure]:
+    """Stop a worker until the scheduler has given it up, and let it wake while another one does its rows."""
+    server.reset()
+    rows = 2 * ROWS // 5
+    with (
+        cluster_of_processes(0, **{"distributed.scheduler.worker-ttl": "2s"}) as (cluster, client),
+        start_dask("worker", cluster.scheduler_address, "--no-nanny", "--nthreads", "2") as victim,
+        start_dask("worker", cluster.scheduler_address, "--no-nanny", "--nthreads", "2") as other,
+    ):
+        client.wait_for_workers(WORKERS)
+        stage = asking(server.base_url, setting.scratch / "stopped", WORKERS * PERMITS)
+        stop = Kill(rows // 5, 0, signal.SIGSTOP, stopped_s=9)
+        with Killer([stop], work=lambda: server.ledger.requests, victims=lambda: [victim.pid]) as killer:
+            out = stage(partitioned(rows, 20)).compute()
+        deaths = _deaths(client)
+        for process in (victim, other):
+            process.terminate()
+            process.communicate()
+    server.wait_until(lambda ledger: ledger.in_flight == 0)
+    yield Figure("SIGSTOP: woken again", len(killer.done), equals=1)
+    yield Figure("SIGSTOP: workers given up", deaths, at_least=1)
+    yield Figure("SIGSTOP: rows wrong", wrong_rows(out, rows), equals=0)
+    yield Figure("SIGSTOP: paid twice", server.ledger.requests - rows, at_most=WORKERS * PERMITS)
 
 
 class _Victims:
@@ -83,17 +103,24 @@ class _Victims:
         return []
 
 
-def _with_kill_worker(client: Client, mode: str, lazy: object) -> tuple[pd.DataFrame, int]:
-    """Compute while the workers that are there die after a second or so; return the frame and how many did."""
+def _killed_by_dask(mode: str, server: FakeServerProcess, setting: Setting) -> Iterator[Figure]:
+    """Compute while the workers that are there die after a second or so, as Dask's own tests let them."""
 
     async def doom(dask_worker: Worker) -> None:
         await dask_worker.plugin_add(KillWorker(delay="1s", mode=mode))
 
-    before = _deaths(client)
-    client.wait_for_workers(WORKERS)
-    future = client.compute(lazy)
-    client.run(doom)
-    return future.result(), _deaths(client) - before
+    server.reset()
+    rows = ROWS // 5
+    with cluster_of_processes(WORKERS) as (_, client):
+        stage = asking(server.base_url, setting.scratch / mode, WORKERS * PERMITS)
+        future = client.compute(stage(partitioned(rows, 20)))
+        client.run(doom)
+        out, deaths = future.result(timeout=100), _deaths(client)
+    server.wait_until(lambda ledger: ledger.in_flight == 0)
+    yield Figure(f"KillWorker {mode}: deaths", deaths, at_least=1)
+    yield Figure(f"KillWorker {mode}: rows wrong", wrong_rows(out, rows), equals=0)
+    # a worker has all permits for as long as it is alone
+    yield Figure(f"KillWorker {mode}: paid twice", server.ledger.requests - rows, at_most=deaths * WORKERS * PERMITS)
 
 
 def _deaths(client: Client) -> int:
