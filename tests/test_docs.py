@@ -16,12 +16,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from curator_llm import Endpoint, QueryModel, QueryRewardModel, errors, runtime
+from curator_llm import Budget, Endpoint, QueryModel, QueryRewardModel, errors, runtime
 from curator_llm.cli import main
 from curator_llm.frame.lines import plan_line, summary_line
 from curator_llm.job.file.filters import OPERATORS
 from curator_llm.job.file.job_file import ClusterSpec, load_job
 from curator_llm.job.file.stage_kinds import STAGES, parameters
+from curator_llm.job.meaning import differences
 from curator_llm.job.run import run_job
 from curator_llm.testing import FakeServer, answer_to, faults_named_in_prompt
 from curator_llm.wire.exchange import STATUSES
@@ -278,6 +279,8 @@ def test_the_codes_of_the_page_are_those_that_rows_end_with(own_journal):
         found |= ask("hang: x", timeout=0.1)
         found |= ask("prose", choices=["yes", "no"]) | ask("cut", choices=["yes", "yes, sir"])
         found |= ask("prose", "form", generation={"response_format": FORM})
+        found |= ask("fine", "fine too", budget=Budget(max_requests=1, name="small"))
+        found |= ask("reset: x", budget=Budget(max_requests=1, name="smaller"))
         found |= ask("no chat", prompt=None, messages="text")
         chat = [{"role": "user", "content": "{text}"}]
         found |= ask("prose", "scores", kind=QueryRewardModel, messages=chat)
@@ -362,5 +365,8 @@ def test_the_lines_the_pages_show_are_those_that_are_printed():
         summary_line("topic", ended, seconds=1_260, failures=failures, cost_usd=37.9, held_back_by=held),
         plan_line("topic", rows=80, requests=75, reused=5, journal=journal, max_cost_usd=0.0013),
     }
+    fewer, more = ({"stages.0.query_model.generation.max_tokens": limit} for limit in (16, 64))
+    printed |= {f"  {line}" for line in differences(fewer, more)}
+    printed.add("job.yaml is not the job that was run in runs/topics:")  # tests/job/test_meaning.py has it from a run
     shown = [block.text.splitlines() for page in PAGES for block in blocks(page, "text") if not block.file]
     assert {line for lines in shown for line in lines} == printed
