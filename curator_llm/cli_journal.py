@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from dask.utils import format_bytes
 
+from curator_llm.terminal import say
+
 if TYPE_CHECKING:
     from curator_llm.journal.contents import Contents
     from curator_llm.wire.exchange import Record
 
 _DIRECTORY = click.argument("directory", type=click.Path(file_okay=False, path_type=Path), required=False)
 _DRY_RUN = click.option("--dry-run", "dry", is_flag=True, help="Count what would go; remove nothing.")
+#: From so many on a row that has no reply costs more time in the journal than elsewhere.
+_MANY_FILES = 200
 _TITLES = ("model", "status", "requests", "attempts", "input tokens", "output tokens")
 
 
@@ -37,7 +41,7 @@ def stats(directory: Path | None) -> None:
 
     path = _journal(directory)
     for line in _lines(path, contents(path)):
-        click.echo(line)
+        say(line)
 
 
 @journal.command()
@@ -48,7 +52,7 @@ def compact(directory: Path | None) -> None:
 
     path = _journal(directory)
     done = compact_journal(path)
-    click.echo(
+    say(
         f"{path}: {_count(done.segments_before, 'file')} became {done.segments:,}, {_count(done.removed, 'record')} of "
         f"no use went, {format_bytes(max(0, done.freed_bytes))} freed."
     )
@@ -119,9 +123,9 @@ def _remove(path: Path, condition: Callable[[Record], bool], dry: bool) -> None:
     done = remove(path, condition, dry=dry)
     of = f"{_count(done.removed, 'record')} of {done.removed + done.kept:,}"
     if dry:
-        click.echo(f"{path}: {of} would be removed.")
+        say(f"{path}: {of} would be removed.")
     else:
-        click.echo(f"{path}: {of} removed, {format_bytes(max(0, done.freed_bytes))} freed.")
+        say(f"{path}: {of} removed, {format_bytes(max(0, done.freed_bytes))} freed.")
 
 
 def _journal(directory: Path | None) -> Path:
@@ -142,6 +146,8 @@ def _lines(path: Path, counted: Contents) -> list[str]:
         lines[1] += f", {twice:,} answered once more"
     if counted.damaged or counted.torn:
         lines.append(f"damaged lines: {counted.damaged:,}; files that end within a line: {counted.torn:,}")
+    if counted.segments > _MANY_FILES:
+        lines.append("so many files make lookups slow: `curator-llm journal compact` makes few of them")
     rows = [
         (model, status, *(f"{number:,}" for number in (s.requests, s.attempts, s.input_tokens, s.output_tokens)))
         for (model, status), s in sorted(counted.by.items())

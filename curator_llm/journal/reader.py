@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from curator_llm.journal.index import DamagedIndexError, Index, Place, Words, read_at, write_index
 from curator_llm.journal.record import decode
@@ -19,6 +21,36 @@ _WORTH_AN_INDEX = 1000
 _CUT_AFTER_S = 60.0
 
 logger = logging.getLogger(__name__)
+
+
+class Wanted:
+    """Keys that are looked for in one segment after the other.
+
+    Parameters
+    ----------
+    keys : iterable of bytes
+        16 bytes each.
+    """
+
+    def __init__(self, keys: Iterable[bytes]) -> None:
+        self._set(keys)
+
+    def _set(self, keys: Iterable[bytes]) -> None:
+        self._names = list(dict.fromkeys(keys))
+        self.keys = set(self._names)
+        self.words = np.frombuffer(b"".join(self._names), dtype="<u4").reshape(-1, 4)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def at(self, rows: np.ndarray) -> list[bytes]:
+        """Return the keys of rows of `words`."""
+        return [self._names[row] for row in rows.tolist()]
+
+    def take_out(self, found: Collection[bytes]) -> None:
+        """Look no more for these."""
+        if found:
+            self._set(key for key in self._names if key not in found)
 
 
 class SegmentReader:
@@ -41,12 +73,15 @@ class SegmentReader:
         self._stamp: tuple[int, int] | None = None
         self._grows_here = False
         self._damaged = 0
+        #: Goes on when what is known here changes.
+        self.version = 0
         self._lock = threading.Lock()
 
     def add(self, key: bytes, place: Place) -> None:
         """Take note of a final record that this process wrote."""
         self._grows_here = True
         self._known[1].setdefault(key, place)
+        self.version += 1
 
     def seal(self, covers: int, *, complete: bool = True) -> None:
         """Write the index of the first `covers` bytes, all of which are known, and let go of the dict."""
@@ -70,7 +105,7 @@ class SegmentReader:
             When the segment cannot be read.
         """
         with self._lock:
-            new = not self._position
+            new, before = not self._position, (self._position, self._stamp)
             self._load_index()
             index, places = self._known
             if index is None or not index.complete:
@@ -80,13 +115,14 @@ class SegmentReader:
                         self.seal(self._position, complete=False)
                     else:
                         self._read_anew()
+            self.version += before != (self._position, self._stamp)
 
     def might_hold(self, key: bytes, words: Words) -> bool:
         """Whether it is worth asking `find`; costs no I/O."""
         index, places = self._known
         return key in places or (index is not None and index.might_hold(words))
 
-    def find(self, keys: Mapping[bytes, Words]) -> dict[bytes, Record]:
+    def find(self, wanted: Wanted) -> dict[bytes, Record]:
         """Return the first final record of each key that is here and undamaged.
 
         Raises
@@ -95,11 +131,11 @@ class SegmentReader:
             When the segment is there but cannot be read.
         """
         try:
-            found, all_good = self._read(self._places(keys))
+            found, all_good = self._read(self._places(wanted))
             if not all_good and not self._grows_here:  # what lies behind a damage may have moved
                 with self._lock:
                     self._read_anew()
-                found, _ = self._read(self._places(keys))
+                found, _ = self._read(self._places(wanted))
         except OSError as error:
             if not is_gone(error):
                 raise
@@ -117,13 +153,11 @@ class SegmentReader:
                         found[key] = record
         return found, len(found) == len(places)
 
-    def _places(self, keys: Mapping[bytes, Words]) -> dict[bytes, Place]:
+    def _places(self, wanted: Wanted) -> dict[bytes, Place]:
         index, known = self._known
-        places = {key: known[key] for key in keys if key in known}
-        if index is None:
-            return places
-        likely = [key for key, words in keys.items() if index.might_hold(words)]
-        if not likely:
+        places = {key: known[key] for key in wanted.keys & known.keys()} if known else {}
+        likely = [] if index is None else wanted.at(index.which_might_hold(wanted.words))
+        if index is None or not likely:
             return places
         try:
             return places | index.find(likely)
@@ -131,7 +165,7 @@ class SegmentReader:
             with self._lock:
                 if self._known[0] is index:
                     self._read_anew()
-            return self._places(keys)
+            return self._places(wanted)
 
     def _load_index(self) -> None:
         try:
@@ -162,6 +196,7 @@ class SegmentReader:
         old = self._known[0]
         self._scan(0, places)
         self._known = (None, places)
+        self.version += 1
         if old is not None:
             covers = self.path.stat().st_size if old.complete else self._position
             self.seal(covers, complete=old.complete)

@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,10 @@ def test_the_filter_passes_every_key_that_is_there_and_few_others(path):
     index = make(path, {key(number): (number, 1) for number in range(5000)})
     assert all(index.might_hold(words(key(number))) for number in range(5000))
     assert sum(index.might_hold(words(key(number))) for number in range(5000, 10_000)) < 300
+    many = np.frombuffer(b"".join(key(number) for number in range(10_000)), dtype="<u4").reshape(-1, 4)
+    assert index.which_might_hold(many).tolist() == [
+        number for number in range(10_000) if index.might_hold(words(key(number)))
+    ]
 
 
 @settings(max_examples=30, deadline=None)
