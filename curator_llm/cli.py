@@ -19,6 +19,7 @@ from curator_llm import __version__
 from curator_llm.cli_journal import journal
 from curator_llm.errors import ConfigurationError, CuratorLLMError
 from curator_llm.job.interrupts import SIGNALS
+from curator_llm.terminal import say, word
 
 if TYPE_CHECKING:
     from curator_llm.job.file.job_file import Job
@@ -48,10 +49,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Interrupted before anything was done.", err=True)
+            say("Interrupted before anything was done.", err=True)
             sys.exit(75)
         except CuratorLLMError as error:
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", err=True)
             sys.exit(2 if isinstance(error, ConfigurationError) else 3)
 
 
@@ -167,7 +168,7 @@ def retry(
         msg = "Give --status for the rows to ask anew, or --drop to take the last retry back."
         raise click.UsageError(msg)
     if drop:
-        click.echo(drop_retry(run_dir, stage))
+        say(drop_retry(run_dir, stage))
         return
     check_statuses(statuses)
     with kept_job(run_dir) as job:
@@ -190,9 +191,10 @@ def check(job: str, settings: tuple[str, ...]) -> None:
     checked = check_job(loaded, directory.retries())
     output_place(loaded.output.path, directory).check()
     for stage in checked.stages:
-        click.echo(f"{stage.spec.output}: {stage.spec.endpoint.model}, reads {', '.join(stage.spec.operation.inputs)}")
-    columns = ", ".join(map(str, checked.meta.columns))
-    click.echo(f"{job} is sound: {checked.source.rows:,} rows; columns written: {columns}")
+        reads = ", ".join(map(word, stage.spec.operation.inputs))
+        say(f"{stage.spec.output}: {stage.spec.endpoint.model}, reads {reads}")
+    columns = ", ".join(map(word, checked.meta.columns))
+    say(f"{job} is sound: {checked.source.rows:,} rows; columns written: {columns}")
 
 
 @main.command()
@@ -204,7 +206,7 @@ def stop(run_dir: Path) -> None:
     """
     from curator_llm.job.stop import stop_run
 
-    click.echo(stop_run(run_dir))
+    say(stop_run(run_dir))
 
 
 @main.command()
@@ -215,9 +217,9 @@ def report(run_dir: Path, as_json: bool) -> None:
     from curator_llm.job.report_text import read_report, report_text
 
     if as_json:
-        click.echo(json.dumps(read_report(run_dir), indent=2, ensure_ascii=False))
+        say(json.dumps(read_report(run_dir), indent=2, ensure_ascii=False))
     else:
-        click.echo(report_text(run_dir))
+        say(report_text(run_dir))
 
 
 @main.command()
@@ -231,10 +233,10 @@ def verify(run_dir: Path) -> None:
 
     found = verify_run(run_dir)
     for line in found.lines:
-        click.echo(line)
+        say(line)
     for problem in found.problems:
-        click.echo(problem, err=True)
-    click.echo(f"{run_dir} is {'not sound' if found.problems else 'sound'}.")
+        say(problem, err=True)
+    say(f"{run_dir} is {'not sound' if found.problems else 'sound'}.")
     sys.exit(bool(found.problems))
 
 
@@ -261,9 +263,9 @@ def _run(
         job = dataclasses.replace(job, cluster=ClusterSpec(scheduler=scheduler))
     if not dry:
         return run_job(job, say=_say, wait=wait, retry=retry, changed=changed).exit_code
-    dry_run(check_job(job, retries_of(job, retry)), click.echo)
+    dry_run(check_job(job, retries_of(job, retry)), say)
     return 0
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    say(line, err=True)

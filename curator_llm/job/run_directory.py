@@ -144,6 +144,10 @@ class RunDirectory:
         if not isinstance(manifest, dict):
             msg = f"{self._manifest} cannot be read: name another run_dir, or remove the file (the journal is kept)."
             raise ConfigurationError(msg)
+        run = manifest.get("run", "run")
+        if not isinstance(run, str) or {"/", os.sep, "\0"} & set(run):  # it becomes a part of paths
+            msg = f"{self._manifest} names the run {run!r}, which is no name: restore it, or name another run_dir."
+            raise ConfigurationError(msg)
         return manifest
 
     def _unusable(self, error: OSError) -> ConfigurationError:

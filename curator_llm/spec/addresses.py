@@ -13,6 +13,10 @@ OPENAI_ORIGIN = "https://api.openai.com"
 
 #: Names that resolve inside a site or a Kubernetes cluster only.
 _PRIVATE_SUFFIXES = (".svc", ".local", ".internal", ".localhost")
+#: Where machines of clouds get their credentials: AWS, GCP, Azure; containers on AWS; Alibaba.
+_METADATA = frozenset({"169.254.169.254", "fd00:ec2::254", "169.254.170.2", "169.254.170.23", "100.100.100.200"})
+_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})
+_KEY_IN_PATH = re.compile(r"\bsk-[\w-]{8,}")
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%\w+)?", re.IGNORECASE)
 #: Browsers and HTTP libraries read such a host as an IPv4 address: 134744072 is 8.8.8.8.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -39,7 +43,8 @@ def check_base_url(url: str, *, allow_http: bool) -> str:
     Raises
     ------
     ConfigurationError
-        When it is no http(s) URL, carries a user name, a query or a fragment, or is plain http to a public host.
+        When it is no http(s) URL, carries a user name, a key, a query or a fragment, is plain http to a public host,
+        or is where a cloud keeps credentials.
     """
     if not isinstance(url, str):
         msg = f"`base_url` is a {type(url).__name__}: give a URL such as 'http://localhost:8000/v1', or a list of them."
@@ -61,6 +66,18 @@ def check_base_url(url: str, *, allow_http: bool) -> str:
     if shown != url:
         msg = f"`base_url` has a query or fragment after {shown!r}: give the part before it."
         raise ConfigurationError(msg)
+    if _KEY_IN_PATH.search(url):
+        msg = (
+            "`base_url` has a key in it: remove it and pass it as api_key='env:NAME'. A server that takes it nowhere "
+            "else is reached by a client of your own: client='pkg.mod:factory'."
+        )
+        raise ConfigurationError(msg)
+    if _is_metadata(host):
+        msg = (
+            f"`base_url` is {host!r}, where machines of a cloud get their credentials: no model answers there. Give "
+            "the address of a model server."
+        )
+        raise ConfigurationError(msg)
     if parts.scheme == "http" and not allow_http and not is_private(host):
         msg = (
             f"`base_url` is plain http to the public host {host!r}: prompts and key would be readable on the way. "
@@ -68,6 +85,14 @@ def check_base_url(url: str, *, allow_http: bool) -> str:
         )
         raise ConfigurationError(msg)
     return url.rstrip("/")
+
+
+def _is_metadata(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.rstrip(".").lower() in _METADATA_NAMES
+    return str(getattr(address, "ipv4_mapped", None) or address) in _METADATA
 
 
 def is_private(host: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from curator_llm.errors import ConfigurationError
+from curator_llm.spec.secrets import refuse_secrets
 
 #: What a stage puts into the body itself.
 _OWN_FIELDS = frozenset({"model", "messages", "stream", "n"})
@@ -61,7 +62,7 @@ def checked_extra_body(value: Any, parameters: Container[str] = ()) -> dict[str,
     if value is None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        msg = f"`extra_body` is {value!r}: give a dict of names and values."
+        msg = f"`extra_body` is a {type(value).__name__}: give a dict of names and values."
         raise ConfigurationError(msg)
     for name in value:
         if name in _OWN_FIELDS:
@@ -72,4 +73,5 @@ def checked_extra_body(value: Any, parameters: Container[str] = ()) -> dict[str,
             raise ConfigurationError(msg)
     fields = {name: value[name] for name in sorted(value)}
     check_json("extra_body", fields)
+    refuse_secrets(fields, "extra_body")
     return fields

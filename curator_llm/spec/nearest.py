@@ -18,4 +18,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names)}."
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(map(_shown, names))}."
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else repr(name)  # names of columns are data: they may hold line ends

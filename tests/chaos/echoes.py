@@ -42,15 +42,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.seen.add(prompt)  # type: ignore[attr-defined]
         elif status == 503:
             status = 200
-        said = f"{status}: " + " ".join(forms(os.environ[KEY]))
+        key = self.server.key  # type: ignore[attr-defined]
+        said = f"{status}: " + " ".join(forms(key))
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
         reply: dict[str, Any] = {"id": said, "model": said, "choices": [choice]}
         if status != 200:
             reply = {"error": {"message": said, "code": "invalid_api_key" if status == 401 else "", "type": said}}
         data = json.dumps(reply).replace("/", "\\/" if prompt > "400" else "/").encode()  # as PHP writes it
-        self.send_response(status, f"Not {os.environ[KEY]}")
+        self.send_response(status, _as_header(f"Not {key}"))
         for name in ("x-request-id", "location", "x-echo", "www-authenticate", "set-cookie", "retry-after-ms"):
-            self.send_header(name, "1" if name == "retry-after-ms" else forms(os.environ[KEY])[0] + f" {said}")
+            self.send_header(name, "1" if name == "retry-after-ms" else _as_header(said))
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -59,11 +60,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the server knows the key."""
 
 
+def _as_header(text: str) -> str:
+    """Return a text that is one header: no line ends, and any character."""
+    return " ".join(text.splitlines()).encode().decode("latin-1")
+
+
 @contextmanager
-def echo_server() -> Iterator[str]:
-    """Serve; yield the base URL. A prompt begins with the status it gets; 503 comes once."""
+def echo_server(key: str) -> Iterator[str]:
+    """Serve, and say a key at each request; yield the base URL. A prompt begins with the status it gets; 503 once."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        server.seen = set()  # type: ignore[attr-defined]
+        server.seen, server.key = set(), key  # type: ignore[attr-defined]
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}/v1"

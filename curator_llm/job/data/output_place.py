@@ -262,7 +262,8 @@ class StorePlace(OutputPlace):
         if self.moving:
             self._move()
         for name in self._known("partials"):  # not looked for: the right to list what is above may be missing
-            self.output.with_name(name).remove()
+            if name.startswith(f"{self.output.name}.partial-") and "/" not in name:
+                self.output.with_name(name).remove()
         self._record(partials={self.partial.name: self._lease})
 
     def put_in_place(self, whole: StorePath) -> None:

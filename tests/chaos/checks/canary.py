@@ -73,7 +73,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
     file.write_text(secret)
     kept = setting.scratch / "kept"
     kept.mkdir()
-    with echo_server() as address, _surroundings(secret, address, kept):
+    with echo_server(secret) as address, _surroundings(secret, address, kept):
         supplied = ways(address, file)
         del secret  # locals of this function stand in tracebacks
         for way, arguments in supplied.items():
@@ -157,29 +157,36 @@ def _jobs(supplied: dict[str, dict[str, Any]], kept: Path) -> Iterator[Place]:
             "cluster": {"n_workers": 1},
         }
         file.write_text(yaml.safe_dump(job))
-        yield from _run(file, run)
+        yield from _run(run, "run", str(file))
         if prompts == ANSWERED:
-            yield from _told("retry", str(run))
-            yield from _run(file, run)
+            yield from _run(run, "retry", str(run), "--status", "rejected")
         yield from _told("check", str(file))
         for command in ("status", "report", "verify"):
             yield from _told(command, str(run))
-        yield from _told("journal", "show", str(run / "journal"))
+        yield from _told("journal", "stats", str(run / "journal"))
 
 
-def _run(file: Path, run: Path) -> Iterator[Place]:
+def _run(run: Path, *command: str) -> Iterator[Place]:
     """Run a job in a process of its own, and look at it and its lease meanwhile."""
-    command = [sys.executable, "-m", "curator_llm", "run", str(file)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "curator_llm", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     while process.returncode is None:
         yield from places.of_command_lines([process.pid, *_children(process.pid)])
         yield from places.of_files("lease", run / "lease")
         with contextlib.suppress(subprocess.TimeoutExpired):
-            yield "command line: run", process.communicate(timeout=0.3)[0]
+            yield f"command line: {command[0]}", process.communicate(timeout=0.3)[0]
+    if process.returncode not in {0, 3, 4}:
+        msg = f"{command} ended with {process.returncode}"
+        raise AssertionError(msg)
 
 
 def _told(*command: str) -> Iterator[Place]:
-    yield f"command line: {command[0]}", CliRunner().invoke(main, command).output.encode()
+    told = CliRunner().invoke(main, command)
+    if told.exit_code == 2 or not isinstance(told.exception, SystemExit | None):
+        msg = f"{command}: {told.output}"
+        raise AssertionError(msg)
+    yield f"command line: {command[0]}", told.output.encode()
 
 
 def _children(process: int) -> list[int]:
