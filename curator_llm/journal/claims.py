@@ -5,9 +5,14 @@ Upkeep asks for the lock before it takes a segment's place: what a writer would 
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+#: Where there are no locks, who wrote a segment so short ago may write still.
+_QUIET_S = 600.0
 
 
 def claim(file: int) -> Literal["own", "taken", "unknown"]:
@@ -26,7 +31,10 @@ def claim(file: int) -> Literal["own", "taken", "unknown"]:
 
 
 def has_writer(path: Path) -> bool:
-    """Say whether a process still writes a segment; False for a file that is gone."""
+    """Say whether a process still writes a segment, as far as that can be known; False for a file that is gone."""
     with suppress(FileNotFoundError), path.open("r+b") as file:
-        return claim(file.fileno()) == "taken"
+        state = claim(file.fileno())
+        if state == "unknown":
+            return time.time() - os.fstat(file.fileno()).st_mtime < _QUIET_S
+        return state == "taken"
     return False

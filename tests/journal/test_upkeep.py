@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import zlib
 
 import dask
@@ -240,3 +242,17 @@ def test_contents_are_counted_by_model_and_status(directory):
 def test_an_empty_journal_has_nothing_in_it(tmp_path):
     Journal(tmp_path).close()
     assert (contents(tmp_path).records, compact(tmp_path).segments) == (0, 0)
+
+
+def test_where_there_are_no_locks_upkeep_refuses_what_was_written_a_moment_ago(tmp_path, monkeypatch):
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with Journal(tmp_path) as journal:
+        journal.append([make(1)])
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(JournalError, match="still writes"):
+        compact(tmp_path)
+    for path in (tmp_path / "seg").iterdir():
+        os.utime(path, (1.0, 1.0))
+    assert compact(tmp_path).segments == 1
