@@ -79,7 +79,7 @@ def check_meaning(directory: RunDirectory, job: Job) -> None:
         name mends it and goes on.
     """
     before = directory.manifest().get("meaning")
-    if before is None:
+    if not isinstance(before, dict):  # of an earlier version
         return
     lines = differences(before, meaning(job, directory.retries()))
     if lines and directory.has_replies():
@@ -93,7 +93,7 @@ def check_meaning(directory: RunDirectory, job: Job) -> None:
 
 def _without(given: Mapping[str, Any], left_out: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section without what says nothing: defaults, and names whose default is None."""
-    return {name: value for name, value in given.items() if not (name in left_out and left_out[name] in {None, value})}
+    return {name: value for name, value in given.items() if not (name in left_out and left_out[name] in (None, value))}
 
 
 def _stage(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ The first final record of a key wins, by segment name and then by place in the s
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -324,9 +325,14 @@ def _usable(directory: str | Path) -> Path:
 def _make_format(path: Path) -> None:
     if not path.exists():
         part = path.with_name(f"FORMAT.{uuid.uuid4().hex[:8]}.part")
-        part.touch(mode=0o600)
-        part.write_text(f"{_FORMAT_WORDS} {FORMAT}\n", encoding="ascii")
-        part.replace(path)
+        try:
+            part.touch(mode=0o600)
+            part.write_text(f"{_FORMAT_WORDS} {FORMAT}\n", encoding="ascii")
+            part.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
 
 
 def check_format(directory: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from curator_llm.errors import ConfigurationError
@@ -85,6 +86,16 @@ def test_what_does_not_change_answers_goes_on_and_pays_nothing(kit):
     assert kit.run(limit=6, stages=stages(**stage), **other).exit_code == 0
     assert kit.run(stages=stages(**stage), **other).exit_code == 0
     assert kit.server.ledger.requests == 12
+
+
+def test_the_options_of_a_store_and_a_delimiter_that_is_the_default_are_no_difference(kit, bucket):
+    kit.server.change(answer="x")
+    with fsspec.open(f"{bucket.url}/docs.csv", "w") as file:
+        file.write("text\na\nb\n")
+    for more in ({}, {"storage_options": {"asynchronous": False}}, {"delimiter": ","}):
+        assert kit.run(input={"csv": f"{bucket.url}/docs.csv", **more}).exit_code == 0
+    with pytest.raises(ConfigurationError, match=r"input\.delimiter: nothing -> ';'"):
+        kit.run(input={"csv": f"{bucket.url}/docs.csv", "delimiter": ";"})
 
 
 def test_comments_and_another_order_are_the_same_job(kit):
