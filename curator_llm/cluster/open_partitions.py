@@ -7,7 +7,7 @@ of seceded tasks is what bounds the rest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from curator_llm.engine.batch import Batch
@@ -56,9 +56,10 @@ class OpenPartitions:
                 self._open -= 1
                 self._seceded -= place.seceded
 
-    def wait_for_room(self, place: Place, batch: Batch) -> bool:
-        """Wait until this task may leave its thread; False when the batch ended first."""
+    def wait_for_room(self, place: Place, batch: Batch, check: Callable[[], object]) -> bool:
+        """Wait until this task may leave its thread, unless `check` raises; False when the batch ended first."""
         while not batch.ended:
+            check()
             with self._lock:
                 if self._seceded < self._most_seceded:
                     self._seceded += 1

@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dask.config
@@ -72,10 +73,11 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
 
         def wait(batch: Batch) -> None:
             plugin.places.tell(spec.output, spec.journal_directory())
-            _wait(batch.low_water.wait, batch, worker, task)
-            if not place.seceded and plugin.open_partitions.wait_for_room(place, batch):
+            check = partial(_check, batch, worker, task)
+            _wait(batch.low_water.wait, check)
+            if not place.seceded and plugin.open_partitions.wait_for_room(place, batch, check):
                 _secede(worker)
-            _wait(batch.wait, batch, worker, task)
+            _wait(batch.wait, check)
 
         return run_rows(frame, spec, engine, wait=wait, watch=watch)
 
@@ -93,15 +95,19 @@ def _wait_here(batch: Batch, watch: PartitionLines | None) -> None:
             raise EngineError(msg)
 
 
-def _wait(arrived: Callable[[float], bool], batch: Batch, worker: Worker, task: Key) -> None:
-    """Wait, unless nobody wants the task any more: Dask does not stop a running one, and its rows cost money."""
+def _wait(arrived: Callable[[float], bool], check: Callable[[], object]) -> None:
+    while not arrived(_LOOK_S):
+        check()
+
+
+def _check(batch: Batch, worker: Worker, task: Key) -> None:
+    """Leave the task if nobody wants it any more: Dask does not stop a running one, and its rows cost money."""
     from distributed import Reschedule
 
-    while not arrived(_LOOK_S):
-        batch.check_engine()
-        state = worker.state.tasks.get(task)
-        if state is None or state.state == "cancelled":
-            raise Reschedule
+    batch.check_engine()
+    state = worker.state.tasks.get(task)
+    if state is None or state.state == "cancelled":
+        raise Reschedule
 
 
 def _has_seceded(worker: Worker) -> bool:

@@ -9,9 +9,10 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import resource_tracker
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Worker, WorkerPlugin
+from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin
 
 from curator_llm import runtime
 from curator_llm.cluster.journal_places import compare_journals
@@ -69,6 +70,25 @@ def attached(
             raise RunError(msg) from None
         compare_journals(client)
         yield client
+
+
+def result_of(future: Future[Any]) -> Any:
+    """Return what a task gave back.
+
+    Raises
+    ------
+    RunError
+        When each worker that had the task died.
+    """
+    try:
+        return future.result()
+    except KilledWorker as error:
+        msg = (
+            f"Workers died while at work on one piece of the input, {error.allowed_failures + 1} in all, as when "
+            "memory runs out: give them more, or find out from their logs what ended them. Then run the same command: "
+            "replies stored so far are kept."
+        )
+        raise RunError(msg) from None
 
 
 def _connect(address: str) -> Client:

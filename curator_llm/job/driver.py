@@ -15,7 +15,7 @@ from distributed import Client, Future, as_completed
 from curator_llm.cluster.progress import Progress
 from curator_llm.errors import CuratorLLMError
 from curator_llm.frame.lines import held_back_by
-from curator_llm.job.attach import DRAIN_S, attached
+from curator_llm.job.attach import DRAIN_S, attached, result_of
 from curator_llm.job.bill import run_name
 from curator_llm.job.check import CheckedJob, make_local_server
 from curator_llm.job.data.outputs import make_output
@@ -133,7 +133,7 @@ class Driver:
             started = time.monotonic()
             try:
                 for future in self._ended(futures):
-                    report = future.result()
+                    report = result_of(future)
                     if isinstance(report, CuratorLLMError):
                         raise report
                     tally.add(report)

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import dask.dataframe as dd
 import pandas as pd
+import pytest
 
 import curator_llm
 from curator_llm import Endpoint, QueryModel
 from curator_llm.cluster.local_callers import anybody_waits, is_in_pool
+from curator_llm.cluster.open_partitions import OpenPartitions
+from curator_llm.engine.batch import Batch
 
 PROGRAM = """
 import atexit, signal, sys
@@ -77,3 +80,12 @@ def test_only_a_pool_thread_of_a_local_scheduler_looks_whether_anybody_waits():
     assert (is_in_pool(), anybody_waits()) == (False, False)
     with ThreadPoolExecutor(1) as threads:  # the user's own
         assert threads.submit(is_in_pool).result() is False
+
+
+def test_a_partition_that_waits_for_room_and_is_not_wanted_any_more_waits_no_longer():
+    full = OpenPartitions(most=1, threads=1)
+    batch = Batch([0], 0, lambda: True)
+    looks = iter([None, None])
+    with full.one(seceded=False) as place, pytest.raises(StopIteration):
+        full.wait_for_room(place, batch, lambda: next(looks))
+    assert not place.seceded
