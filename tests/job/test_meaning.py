@@ -9,8 +9,10 @@ import fsspec
 import pytest
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.job.meaning import differences
+from curator_llm.job.file.job_file import load_job
+from curator_llm.job.meaning import differences, meaning
 from curator_llm.job.retries import Retry
+from curator_llm.job.run import run_job
 
 STAGE = {"endpoint": "fake", "prompt": "Topic of {text}", "output": "topic", "generation": {"temperature": 0}}
 
@@ -53,19 +55,30 @@ def listing(directory: Path) -> dict[str, tuple[int, str]]:
         ({"extra_body": {"service_tier": "flex"}}, "endpoints.fake.extra_body.service_tier: nothing -> 'flex'"),
     ],
 )
-def test_a_job_that_means_something_else_is_refused_with_the_field_and_nothing_is_touched(kit, changes, line):
-    kit.run()
-    job = kit.write()
+def test_a_field_that_decides_the_answers_or_where_they_go_is_a_difference(kit, changes, line):
+    before = meaning(kit.load())
     if not changes.keys() & {"stages", "input", "output"}:
         changes = {"endpoints": {"fake": {**kit.given["endpoints"]["fake"], **changes}}}
-    kit.write(**changes)
+    assert any(line in found for found in differences(before, meaning(kit.load(**changes))))
+
+
+def test_a_job_that_means_something_else_is_refused_and_nothing_is_touched(kit):
+    kit.run()
+    other = {"stages": stages(prompt="On: {text}"), "output": {"parquet": "other"}}
+    kit.write(**other)
     before, requests = listing(kit.directory), kit.server.ledger.requests
-    with pytest.raises(ConfigurationError, match="--changed") as refused:
-        kit.run(**changes)
-    assert line in str(refused.value)
-    after = listing(kit.directory)
-    del before[str(job)], after[str(job)]
-    assert after == before
+    with pytest.raises(ConfigurationError) as refused:
+        run_job(load_job("job.yaml"), say=kit.lines.append, processes=False)
+    assert str(refused.value).splitlines() == [
+        f"job.yaml is not the job that was run in {kit.directory / 'run'}:",
+        "  output.parquet: 'out' -> 'other'",
+        "  stages.0.query_model.prompt: 'Topic of {text}' -> 'On: {text}'",
+        (
+            "Nothing was touched. Name another run_dir; or run it with --changed: the directory is the new job's then, "
+            "and replies to equal requests are used again."
+        ),
+    ]
+    assert listing(kit.directory) == before
     assert kit.server.ledger.requests == requests
 
 

@@ -172,5 +172,5 @@ class JournalMachine(RuleBasedStateMachine):
         self.kept = {key: record for key, record in left.items() if key in self.kept}
 
 
-JournalMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 TestJournalMachine = JournalMachine.TestCase

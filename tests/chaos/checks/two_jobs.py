@@ -32,11 +32,11 @@ def figures(setting: Setting) -> Iterator[Figure]:
     """Start the same job twice at once, a third time beside it, and others while it works and after it."""
     place = setting.scratch
     texts(ROWS).to_parquet(place / "docs.parquet")
-    with FakeServer(latency=0.05) as server:
+    with FakeServer(latency=0.1) as server:
         job = _write(place / "job.yaml", _job(place, server))
         others = [_write(place / f"{number}.yaml", given) for number, given in enumerate(_others(place, server))]
         both = [_start(job, "--wait"), _start(job, "--wait")]
-        server.wait_until(lambda ledger: ledger.requests > CAP)
+        server.wait_until(lambda ledger: ledger.requests > CAP, timeout_s=60)
         third = _start(job)
         refusals = [_refused(other) for other in others]
         codes = [process.wait() for process in both]
