@@ -313,7 +313,7 @@ class Line:
         match step:
             case Done():
                 if verdict.kind == "final":
-                    self.allowance.succeeded()
+                    self.allowance.succeeded(flight.sent_at)
                 self._keep(record_of(flight, outcome, verdict, step), flight)
             case Again():
                 self.counts[f"retried {verdict.code}"] += 1

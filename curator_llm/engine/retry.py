@@ -180,14 +180,11 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Ask again at `due`; the server throttles, and nothing of the line starts before `pause_until`.
-
-    What is not `asked` for by the server is only a row's own wait, unless the server answers nobody else.
-    """
+    """Ask again at `due`; where a throttling server asks for it, nothing of the line starts before `pause_until`."""
 
     due: float
+    throttled: bool = False
     pause_until: float | None = None
-    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +249,11 @@ def _after_throttle(history: History, verdict: Verdict, now: float, rng: random.
         # The server means this row (too many tokens for one minute, say): it waits apart, and its deadline runs.
         patience_s = _doubled_s(1.0, history.throttled - 1, MAX_THROTTLED_BACKOFF_S)
         return _again_or_failed(history, now + max(wait_s, patience_s), now)
-    pause_until = now + wait_s
+    pause_until = None if verdict.retry_after_s is None else now + wait_s
     if history.throttled >= PATIENT_FROM_TRY:
         wait_s = max(wait_s, MAX_THROTTLED_BACKOFF_S)
     history.waited_s += wait_s
-    return Again(now + wait_s, pause_until, asked=verdict.retry_after_s is not None)
+    return Again(now + wait_s, throttled=True, pause_until=pause_until)
 
 
 def _after_transient(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from curator_llm.limits.pace import Pace
 from curator_llm.limits.resources import Permits, Rate, Resource
 from curator_llm.limits.window import Window
 
@@ -39,6 +40,7 @@ class Allowance:
                 self._resources[name] = Rate(amounts[name], now)
         self._paused_until = now
         self.window = Window()
+        self.pace = Pace()
         #: What the gate last waited for.
         self.held_by = PERMITS
 
@@ -49,7 +51,7 @@ class Allowance:
 
     def take(self, cost: Cost, now: float) -> float:
         """Take the cost and return 0, or take nothing and return the seconds to wait; inf: until something returns."""
-        wait_s, held_by = max(0.0, self._paused_until - now), self._held_by_window
+        wait_s, held_by = max(0.0, self._paused_until - now, self.pace.wait_s(now)), self._held_by_window
         if self.permits.in_flight + 1 > self.window.size:
             wait_s = math.inf
         for name, amount in cost.items():
@@ -60,6 +62,7 @@ class Allowance:
         if wait_s == 0:
             for name, amount in cost.items():
                 self._resources[name].take(amount)
+            self.pace.started(now)
         return wait_s
 
     @property
@@ -81,14 +84,18 @@ class Allowance:
             used = tokens_used if name == TOKENS and tokens_used is not None else amount
             self._resources[name].settle(amount, used)
 
-    def throttled(self, sent_at: float, now: float, until: float, *, asked: bool) -> None:
+    def throttled(self, sent_at: float, now: float, until: float | None, spread: float) -> None:
         """Take a 429 or 503 to a request sent at `sent_at` into account.
 
-        Nothing starts before `until` where the server `asked` for that, or answers nothing else.
+        Nothing starts before `until`, if the server asked for that; else for a while once nothing passes. `spread`,
+        from 0 to 1, makes that up to a quarter longer.
         """
-        nothing_passes = self.window.throttled(self.permits.in_flight + 1, sent_at, now, cap=self.permits.cap)
-        if asked or nothing_passes:
+        rest_s = self.window.throttled(self.permits.in_flight + 1, sent_at, now, cap=self.permits.cap)
+        if until is not None:
             self.pause(until)
+            self.pace.asked(until - now, sent_at, now)
+        elif rest_s:
+            self.pause(now + rest_s * (1 + 0.25 * spread))
 
     def failed(self, sent_at: float, now: float, spread: float) -> None:
         """Take a failure into account that says nothing about its row; in an outage nothing starts for a while.
@@ -99,9 +106,10 @@ class Allowance:
         if rest_s:
             self.pause(now + rest_s * (1 + 0.25 * spread))
 
-    def succeeded(self) -> None:
-        """Take an answer into account."""
+    def succeeded(self, sent_at: float) -> None:
+        """Take an answer to a request sent at `sent_at` into account."""
         self.window.succeeded(self.permits.cap)
+        self.pace.answered(sent_at)
 
     def pause(self, until: float) -> None:
         """Start nothing before `until`."""

@@ -272,13 +272,16 @@ def test_without_advice_waits_double_from_a_second_to_a_minute(seed: int) -> Non
         assert most / 2 - 1e-6 <= row.now - before <= most + 1e-6
 
 
-@pytest.mark.parametrize(("verdict", "asked"), [(THROTTLED, False), (throttled(20.0), True)], ids=["alone", "advised"])
-def test_a_throttled_row_holds_the_line_back_until_it_is_due_and_says_whether_the_server_asked(
-    verdict: Verdict, asked: bool
-) -> None:
-    for step in Row().take_all(*[verdict] * 9):
+def test_a_throttled_row_holds_the_line_back_until_it_is_due_where_the_server_asks_for_that() -> None:
+    for step in Row().take_all(*[throttled(20.0)] * 9):
         assert isinstance(step, Again)
-        assert (step.pause_until, step.asked) == (step.due, asked)
+        assert (step.throttled, step.pause_until) == (True, step.due)
+
+
+def test_a_throttled_row_holds_back_itself_alone_where_the_server_says_nothing() -> None:
+    for step in Row().take_all(*[THROTTLED] * 9):
+        assert isinstance(step, Again)
+        assert (step.throttled, step.pause_until) == (True, None)
 
 
 def test_the_line_waits_only_as_long_as_the_server_asks_when_a_row_waits_longer() -> None:

@@ -102,7 +102,7 @@ def in_flight(permits: int) -> Allowance:
 
 def test_a_server_that_asks_for_a_pause_has_it_at_once() -> None:
     allowance = in_flight(2)
-    allowance.throttled(sent_at=0.0, now=1.0, until=9.0, asked=True)
+    allowance.throttled(sent_at=0.0, now=1.0, until=9.0, spread=0.0)
     assert allowance.take(allowance.cost(0), now=8.9) > 0
     assert allowance.take(allowance.cost(0), now=9.0) in {0, math.inf}
 
@@ -110,8 +110,18 @@ def test_a_server_that_asks_for_a_pause_has_it_at_once() -> None:
 def test_a_server_that_throttles_without_advice_pauses_the_line_only_once_nothing_passes() -> None:
     allowance = in_flight(2)
     for throttled in range(1, 4):
-        allowance.throttled(sent_at=0.0, now=1.0, until=9.0, asked=False)
-        assert (allowance._paused_until > 1.0) == (throttled == 3)  # the two, and the one that ended
+        allowance.throttled(sent_at=0.0, now=1.0, until=None, spread=1.0)
+        assert allowance._paused_until == (2.25 if throttled == 3 else 0.0)  # the two, and the one that ended
+
+
+def test_after_a_pause_the_server_asked_for_requests_start_one_by_one() -> None:
+    allowance = in_flight(1)
+    allowance.throttled(sent_at=0.0, now=1.0, until=1.5, spread=0.0)
+    allowance.settle(allowance.cost(0), None)
+    assert allowance.take(allowance.cost(0), now=1.5) == 0
+    allowance.succeeded(sent_at=1.5)
+    assert allowance.take(allowance.cost(0), now=1.5) == pytest.approx(0.25)
+    assert allowance.held_by == "throttling"
 
 
 def test_a_server_that_throttles_holds_back_what_its_window_does_not_hold() -> None:

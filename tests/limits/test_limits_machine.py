@@ -121,11 +121,12 @@ class Scope(RuleBasedStateMachine):
             cost, sent_at = member.flights.pop(pick % len(member.flights))
             member.allowance.settle(cost, None)
             if how == "ok":
-                member.allowance.succeeded()
+                member.allowance.succeeded(sent_at)
             elif how == "failed":
                 member.allowance.failed(sent_at, self.now, spread=pick / 50)
             else:
-                member.allowance.throttled(sent_at, self.now, self.now + 2 * pick, asked=how == "asked")
+                until = self.now + 2 * pick if how == "asked" else None
+                member.allowance.throttled(sent_at, self.now, until, spread=pick / 50)
 
     @rule(number=_members, tokens=st.integers(0, MOST_TOKENS))
     def a_member_is_granted_a_share_and_uses_it(self, number: int, tokens: int) -> None:
@@ -165,9 +166,9 @@ class Scope(RuleBasedStateMachine):
 
     def _end_all(self, member: Member) -> None:
         while member.flights:
-            cost, _ = member.flights.pop()
+            cost, sent_at = member.flights.pop()
             member.allowance.settle(cost, None)
-            member.allowance.succeeded()
+            member.allowance.succeeded(sent_at)
 
     @rule(number=_members)
     def a_member_reports(self, number: int) -> None:

@@ -26,14 +26,30 @@ def test_a_throttled_request_cuts_it_to_three_quarters_of_what_was_in_flight() -
 
 def test_nothing_passes_once_as_many_in_a_row_are_throttled_as_are_in_flight() -> None:
     window = Window()
-    throttle = [window.throttled(in_flight=4, sent_at=0.0, now=1.0, cap=4) for _ in range(5)]
-    assert throttle == [False, False, False, True, True]
+    rests = [window.throttled(in_flight=4, sent_at=0.0, now=1.0, cap=4) for _ in range(6)]
+    assert (rests, window.size, window.resting_since) == ([0, 0, 0, 1, 0, 0], 1, None)
     window.succeeded(cap=4)
-    assert not window.throttled(in_flight=4, sent_at=2.0, now=3.0, cap=4)
+    assert window.throttled(in_flight=2, sent_at=2.0, now=3.0, cap=4) == 0
+
+
+def test_while_nothing_passes_tries_are_a_second_apart_then_two_then_four_then_five() -> None:
+    window = Window()
+    rests = [window.throttled(in_flight=1, sent_at=now - 0.5, now=now, cap=4) for now in (1.0, 11.0, 21.0, 31.0, 41.0)]
+    assert rests == [1, 2, 4, 5, 5]
 
 
 def test_a_request_that_is_alone_and_throttled_shows_that_nothing_passes() -> None:
-    assert Window().throttled(in_flight=1, sent_at=0.0, now=1.0, cap=4)
+    assert Window().throttled(in_flight=1, sent_at=0.0, now=1.0, cap=4) == 1
+
+
+def test_once_something_passes_again_it_doubles_to_where_it_stood() -> None:
+    window = Window()
+    for in_flight in range(32, 0, -1):
+        window.throttled(in_flight, sent_at=0.0, now=1.0, cap=32)
+    assert window.size == 1
+    for _ in range(31):
+        window.succeeded(cap=32)
+    assert window.size == math.inf
 
 
 def test_a_burst_cuts_once() -> None:

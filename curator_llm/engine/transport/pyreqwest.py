@@ -28,6 +28,8 @@ from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Fault, FaultKind, Reply, Request
 from curator_llm.wire.headers import KEPT_HEADERS
 
+#: What is read of a body at a time; a large piece is held twice for a moment.
+_PIECE_BYTES = 1 << 20
 #: What hyper says of a connection that was not there yet; all else under "(Connect)" is TLS.
 _CONNECTING = ("tcp connect", "timed out", "deadline", "tunnel error: unsuccessful")
 
@@ -65,7 +67,7 @@ class PyreqwestTransport:
 
     @property
     def key_version(self) -> int:
-        """Grows when `refresh_key` found another key."""
+        """Grows when `refresh_key` has looked for another key."""
         return self._credentials.version
 
     @property
@@ -127,7 +129,7 @@ class PyreqwestTransport:
 
     async def _read(self, read: object) -> bytes | None:
         pieces, size = [], 0
-        while (piece := await read(self._max_reply_bytes + 1 - size)) is not None:  # type: ignore[operator]
+        while (piece := await read(min(_PIECE_BYTES, self._max_reply_bytes + 1 - size))) is not None:  # type: ignore[operator]
             pieces.append(piece.to_bytes())
             size += len(pieces[-1])
             if size > self._max_reply_bytes:

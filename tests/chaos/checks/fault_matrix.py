@@ -1,0 +1,97 @@
+"""R1: every fault in one run, in each way to reach a server; an oracle knows each row's end, attempts and bill."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import pandas as pd
+
+from curator_llm import QueryModel, runtime
+from curator_llm.journal.segment import Scan, segments_of
+from curator_llm.testing import FakeServer, answer_to, faults_named_in_prompt
+from curator_llm.wire.exchange import Record
+from tests.chaos.frames import CAP, texts
+from tests.chaos.oracle import AGAIN, WAYS, Expected, expected, scripts_for
+from tests.chaos.scorecard import Figure, Setting
+from tests.chaos.ways import Ways
+
+ID = "R1"
+TITLE = "Every fault, for good and once, in one run, each of four ways to reach a server"
+IN_TESTS = True
+
+MAX_ATTEMPTS = 2
+#: Faults under which a good answer is not the plain one.
+CHANGED = {"nul": "{} \x00", "surrogate": "{} \ufffd", "bad_utf8": "\ufffd\ufffd{}"}
+
+
+def figures(setting: Setting) -> Iterator[Figure]:
+    """Ask in each way; in the small form in the first alone."""
+    with dask.config.set({"curator-llm.engine.max-reply-bytes": "1MiB"}), Ways() as ways:
+        for way in WAYS[: setting.size(small=1, full=4)]:
+            yield from _one_way(setting, ways, way)
+
+
+def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
+    scripts = scripts_for(way)
+    if setting.small:  # rows that fail for good in a brown-out take long; tests/engine/test_transport_table.py has them
+        scripts = [script for script in scripts if script not in AGAIN]
+    prompts = [f"{script}: row {n}" for n in range(setting.size(small=1, full=25)) for script in scripts]
+    random.Random(setting.seed).shuffle(prompts)
+    ends = {prompt: expected(faults_named_in_prompt, prompt, way=way, max_attempts=MAX_ATTEMPTS) for prompt in prompts}
+    frame, journal = texts(prompts), setting.scratch / way.replace(" ", "-")
+    with FakeServer(faults=faults_named_in_prompt) as server:
+        timeout = "300ms" if setting.small else "1s"
+        reached = ways.endpoint(
+            way, server.base_url, max_concurrent_requests=CAP, timeout=timeout, max_attempts=MAX_ATTEMPTS
+        )
+        details = ["input_tokens", "output_tokens", "attempts"]
+        out = QueryModel(reached, prompt="{text}", output="a", details=details, journal=str(journal))(frame)
+        runtime.close()
+        server.wait_until(lambda ledger: not ledger.in_flight)
+        ledger = server.ledger
+    wrong = [row for row in out.itertuples(index=False) if not _is_right(row, ends[row.text])]
+    for row in wrong[:10]:
+        print(way, row, ends[row.text])
+    yield Figure(f"{way}: rows", len(out), equals=len(prompts))
+    yield Figure(f"{way}: rows whose status, code, text, attempts or tokens are not the oracle's", len(wrong), equals=0)
+    records = _records(journal)
+    reported = [(record.input_tokens or 0, record.output_tokens or 0) for record in records]
+    yield Figure(
+        f"{way}: tokens in the journal that the oracle does not know", _off(reported, ends, "reported"), equals=0
+    )
+    charged = [(ledger.input_tokens, ledger.output_tokens)]
+    yield Figure(
+        f"{way}: tokens the server charged that the oracle does not know", _off(charged, ends, "charged"), equals=0
+    )
+    said = Counter((record.status, record.code, record.billed) for record in records)
+    known = Counter((end.status, end.code, end.billed) for end in ends.values())
+    yield Figure(f"{way}: records that are not paid, or unpaid, as they should be", (said - known).total(), equals=0)
+    fewest, most = (sum(getattr(end, name) + end.waits for end in ends.values()) for name in ("fewest", "most"))
+    yield Figure(f"{way}: requests", ledger.requests, at_least=fewest, at_most=most)
+
+
+def _is_right(row: tuple, end: Expected) -> bool:
+    code = None if pd.isna(row.a__error) else row.a__error.partition(":")[0]
+    tokens = tuple(0 if pd.isna(count) else count for count in (row.a__input_tokens, row.a__output_tokens))
+    plain = CHANGED.get(row.text.partition(":")[0], "{}").format(answer_to(row.text))
+    return (
+        (row.a__status, code, tokens) == (end.status, end.code, end.reported)
+        and end.fewest <= row.a__attempts <= end.most
+        and (end.status != "ok" or row.a == plain)
+    )
+
+
+def _records(journal: Path) -> list[Record]:
+    return [record for path in segments_of(journal) for _, _, record in Scan(path)]
+
+
+def _off(counts: list[tuple[int, int]], ends: dict[str, Expected], name: str) -> int:
+    """Return by how many tokens sums differ, input and output together."""
+    return sum(
+        abs(sum(count[place] for count in counts) - sum(getattr(end, name)[place] for end in ends.values()))
+        for place in (0, 1)
+    )
