@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import subprocess
 import sys
@@ -77,6 +78,50 @@ def test_importing_the_package_loads_neither_openai_nor_dask_dataframe_nor_distr
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, text=True
     ).stdout
     assert loaded.split() == []
+
+
+#: Modules that make objects of bytes, and functions that run a text.
+MAKERS_OF_OBJECTS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle"}
+RUNNERS = {"eval", "exec", "compile", "__import__", "execfile", "system", "popen", "read_pickle", "to_pickle"}
+YAML_OF_OBJECTS = {"unsafe_load", "full_load", "load_all", "UnsafeLoader", "FullLoader", "Loader"}
+
+
+def run_or_unpickled(tree: ast.AST) -> list[str]:
+    """Return what a module uses that runs a text, or makes objects of one."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+            found += [name for name in modules if name.partition(".")[0] in MAKERS_OF_OBJECTS]
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            of_re = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in {"re", "sys"}
+            found += [name] if name in RUNNERS and not of_re else []
+            found += ["shell=True"] if any(word.arg == "shell" for word in node.keywords) else []
+        if isinstance(node, ast.Attribute) and node.attr in YAML_OF_OBJECTS and ast.unparse(node.value) == "yaml":
+            found.append(f"yaml.{node.attr}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from dill import loads",
+        "eval('1')",
+        "os.system('id')",
+        "run(['id'], shell=True)",
+        "yaml.Loader",
+    ],
+)
+def test_code_that_runs_a_text_or_unpickles_is_found(code: str) -> None:
+    assert run_or_unpickled(ast.parse(code)) != []
+
+
+def test_nothing_is_unpickled_or_evaluated_and_no_shell_is_called() -> None:
+    package = {path: run_or_unpickled(ast.parse(path.read_text())) for path in (ROOT / "curator_llm").rglob("*.py")}
+    assert len(package) > 100
+    assert {str(path.relative_to(ROOT)): found for path, found in package.items() if found} == {}
 
 
 @pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])

@@ -45,18 +45,23 @@ class Credentials:
         self._endpoint = endpoint
         self.redaction = Redaction()
         self._refreshing = threading.Lock()
-        #: Grows when a refresh found other secrets.
+        #: How often a refresh has looked: of a burst of refusals, the first one looks for all that were sent before.
         self.version = 0
+        self._changed_at = 0
         self.headers = self._resolve()
 
     def refresh(self, version: int) -> bool:
-        """Resolve again, unless it was done since `version`; tell whether there are other secrets now. Thread-safe."""
+        """Resolve again, unless that was done since `version`; tell whether there are other secrets since then.
+
+        Thread-safe.
+        """
         with self._refreshing:
             if self.version == version:
                 headers = self._resolve()
-                self.version += headers != self.headers
-                self.headers = headers
-            return self.version != version
+                self.version += 1
+                if headers != self.headers:
+                    self.headers, self._changed_at = headers, self.version
+            return self._changed_at > version
 
     def _resolve(self) -> dict[str, str]:
         headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "curator-llm"}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 _MARK = b"[redacted]"
-_LOOKS_SECRET = re.compile(rb"\bsk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
+_LOOKS_SECRET = re.compile(rb"(?:\b|(?<=%[0-9A-Fa-f]{2}))sk-[\w-]{6,}|(?<=Bearer )[^\s'\"]+")
 #: In addresses: the query, where some servers take the key, and a user with a password.
 _IN_ADDRESS = re.compile(rb"(?<=\?)[^\s'\"<>\\?]*=[^\s'\"<>\\]*|(?<=://)[^\s/?#'\"\\]+(?=@)")
 #: Shorter values would mark ordinary words.

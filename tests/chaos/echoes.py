@@ -120,7 +120,7 @@ def blocking() -> Any:
     """Make a client with the interface of NeMo Curator."""
     import openai
 
-    from curator_llm import OpenAIClient
+    from curator_llm.services import OpenAIClient
 
     return OpenAIClient(openai.OpenAI(api_key=os.environ[KEY], base_url=os.environ[ADDRESS], max_retries=0))
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import pickle
 import platform
+import traceback
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
+import cloudpickle
 import pytest
 
 from curator_llm import Endpoint
@@ -145,11 +150,20 @@ def test_it_shows_where_the_key_is_found_and_not_the_key(monkeypatch: pytest.Mon
 def test_a_key_that_was_rotated_is_found_by_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "first-CANARY")
     credentials = Credentials(local(api_key="env:MY_KEY"))
-    assert (credentials.refresh(0), credentials.version) == (False, 0)
+    assert (credentials.refresh(0), credentials.version) == (False, 1)
     monkeypatch.setenv("MY_KEY", "second-CANARY")
-    assert (credentials.refresh(0), credentials.version) == (True, 1)
+    assert (credentials.refresh(1), credentials.version) == (True, 2)
     assert credentials.headers["authorization"] == "Bearer second-CANARY"
-    assert (credentials.refresh(1), credentials.version) == (False, 1)
+    assert (credentials.refresh(2), credentials.version) == (False, 3)
+
+
+def test_a_key_that_another_flight_has_not_found_either_is_not_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "first-CANARY")
+    credentials = Credentials(local(api_key="env:MY_KEY"))
+    assert not credentials.refresh(0)
+    monkeypatch.setenv("MY_KEY", "second-CANARY")
+    assert not credentials.refresh(0)  # the same burst
+    assert credentials.headers["authorization"] == "Bearer first-CANARY"
 
 
 def test_a_key_that_another_flight_has_refreshed_is_not_looked_up_again() -> None:
@@ -176,6 +190,25 @@ def test_a_refresh_that_finds_no_key_keeps_the_headers_and_says_so(monkeypatch: 
     assert credentials.version == 0
 
 
+# --- in memory --------------------------------------------------------------------------------------------------------
+def test_a_traceback_that_shows_the_values_of_variables_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", CANARY)
+    monkeypatch.setenv("BROKEN", f"{CANARY}\nsecond line")
+    for key in ("env:NOT_SET_ANYWHERE", "env:BROKEN", "callable:vault_of_this_test:broken"):
+        with pytest.raises(AuthenticationError) as raised:
+            Credentials(local(api_key=key, headers={"Team-Key": "env:MY_KEY"}))
+        shown = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+        assert "CANARY" not in "".join(shown.format())
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle], ids=["pickle", "cloudpickle"])
+def test_a_secret_does_not_travel(monkeypatch: pytest.MonkeyPatch, pickler: Any) -> None:
+    monkeypatch.setenv("MY_KEY", CANARY)
+    for value in (resolved("env:MY_KEY"), Credentials(local(api_key="env:MY_KEY")).headers):
+        with pytest.raises(TypeError, match="does not leave its process"):
+            pickler.dumps(value)
+
+
 # --- redaction --------------------------------------------------------------------------------------------------------
 def test_secrets_that_a_server_echoes_are_marked_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", CANARY)
@@ -190,6 +223,38 @@ def test_a_key_that_json_writes_differently_is_marked_out_too(monkeypatch: pytes
     monkeypatch.setenv("MY_KEY", 'CANARY"\\0123456789')
     credentials = Credentials(local(api_key="env:MY_KEY"))
     assert b"CANARY" not in credentials.redaction.redact(b'{"error":"Incorrect API key CANARY\\"\\\\0123456789"}')
+
+
+@pytest.mark.parametrize("before", ["", ":", "user:", "Bearer ", "api-key="])
+@pytest.mark.parametrize("code", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_key_in_base64_is_marked_out_wherever_it_begins(
+    monkeypatch: pytest.MonkeyPatch, before: str, code: Any
+) -> None:
+    key = f"{CANARY}?>~/+"
+    monkeypatch.setenv("MY_KEY", key)
+    said = Credentials(local(api_key="env:MY_KEY")).redaction.redact(code(f"{before}{key} and more".encode()))
+    left = said.replace(b"[redacted]", b"")
+    assert b"[redacted]" in said
+    assert len(left) <= len(code(f"{before}......".encode())) + len(code(b" and more"))
+
+
+@pytest.mark.parametrize("words", [quote, quote_plus, lambda key: quote(key, safe=""), lambda key: quote(key).lower()])
+def test_a_key_as_an_address_has_it_is_marked_out(monkeypatch: pytest.MonkeyPatch, words: Any) -> None:
+    key = "canary-012345/+ =&"
+    monkeypatch.setenv("MY_KEY", key)
+    redaction = Credentials(local(api_key="env:MY_KEY")).redaction
+    assert redaction.redact(f"at /v1?key={words(key.strip())}&x=1".encode()) == b"at /v1?key=[redacted]&x=1"
+
+
+def test_a_key_whose_slashes_are_escaped_is_marked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "CANARY/0123/456")
+    assert Credentials(local(api_key="env:MY_KEY")).redaction.redact(rb"CANARY\/0123\/456") == b"[redacted]"
+
+
+def test_the_password_in_basic_credentials_is_marked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASIC", "Basic " + base64.b64encode(b"user:pass-CANARY").decode())
+    credentials = Credentials(local(headers={"Authorization": "env:BASIC"}))
+    assert credentials.redaction.redact(b"no user with pass-CANARY") == b"no user with [redacted]"
 
 
 def test_a_secret_that_begins_like_another_leaves_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,20 @@ def test_the_environments_proxy_is_used_when_asked_for(server, monkeypatch):
         assert proxy.asked != []
 
 
+@pytest.mark.parametrize("endpoint", [{}, {"proxy": None, "api_key": "env:TEAM_KEY"}])
+def test_no_proxy_of_the_environment_hears_of_a_request(endpoint, server, monkeypatch):
+    monkeypatch.setenv("TEAM_KEY", "sk-CANARY-012345")
+    with ForwardProxy() as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.lower(), proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        assert set(ask(server.base_url, **endpoint)["a__status"]) == {"ok"}
+        with pytest.raises(EndpointUnreachableError):
+            ask("https://127.0.0.1:1/v1", **endpoint)
+        assert proxy.asked == []
+
+
 @pytest.mark.parametrize(
     ("base_url", "variable"),
     [(f"{NOWHERE}/v1", "HTTP_PROXY"), (f"{NOWHERE}/v1", "all_proxy"), ("https://127.0.0.1:1/v1", "HTTPS_PROXY")],

@@ -105,3 +105,10 @@ def test_replies_are_there_once_something_was_paid_for(directory):
         assert not directory.has_replies()
         journal.append([msgspec.structs.replace(record, status="ok", billed=True)])
     assert directory.has_replies()
+
+
+@pytest.mark.parametrize("run", ["../outside", "/outside", "a/b", "a\0b", 7, None])
+def test_a_run_whose_name_in_the_manifest_is_a_path_is_refused(directory, run):
+    (directory.path / "manifest.json").write_text(json.dumps({"run": run}))
+    with pytest.raises(ConfigurationError, match=r"names the run .* which is no name"):
+        directory.manifest()

@@ -137,3 +137,31 @@ def test_an_at_sign_in_the_path_is_no_user_name() -> None:
 )
 def test_an_origin_is_scheme_host_and_port_without_the_default_port(url: str, origin: str) -> None:
     assert origin_of(url) == origin
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+        "[fd00:ec2::254]",
+        "100.100.100.200",
+        "metadata",
+        "METADATA.google.internal.",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_where_a_cloud_keeps_credentials_is_refused_also_when_http_is_allowed(scheme: str, host: str) -> None:
+    with pytest.raises(ConfigurationError, match="get their credentials"):
+        check_base_url(f"{scheme}://{host}/v1", allow_http=True)
+
+
+def test_a_key_in_the_path_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError, match=r"api_key='env:NAME'.*client='pkg\.mod:factory'") as raised:
+        check_base_url(f"https://example.com/sk-{SECRET}/v1", allow_http=False)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_path_that_is_no_key_is_taken() -> None:
+    url = "https://example.com/task-specific/models/sk/v1"
+    assert check_base_url(url, allow_http=False) == url

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from dask.base import tokenize
 
-from curator_llm import Endpoint
+from curator_llm import Endpoint, GenerationConfig
 from curator_llm.errors import ConfigurationError
 
 LOCAL = "http://localhost:8000/v1"
@@ -370,3 +370,11 @@ def test_a_notebook_shows_an_endpoint_as_a_table_with_references_for_keys(monkey
     assert "Endpoint &lt;m&gt;" in shown
     assert "env:A_KEY" in shown
     assert "canary" not in shown
+
+
+def test_a_key_in_an_extra_body_is_refused_when_an_endpoint_or_a_stage_is_built() -> None:
+    body = {"litellm": {"api_key": "CANARY-0123456789"}}
+    for build in (lambda: Endpoint("m", extra_body=body), lambda: GenerationConfig(extra_body=body)):
+        with pytest.raises(ConfigurationError, match=r"extra_body\.litellm\.api_key") as raised:
+            build()
+        assert "CANARY" not in str(raised.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from curator_llm.errors import ConfigurationError
-from curator_llm.spec.secrets import SecretRef
+from curator_llm.spec.secrets import SecretRef, refuse_secrets
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def test_a_reference_names_where_a_secret_is_found(text: str, kind: str, target:
         "env:sk-CANARY0123456789",
         "ENV:CANARY0123456789",
         "https://CANARY0123456789",
+        "file:sk-CANARY0123456789",
     ],
 )
 def test_a_secret_itself_is_refused_with_two_ways_out_and_not_repeated(secret: str) -> None:
@@ -53,3 +54,35 @@ def test_a_callable_is_named_by_module_and_function(text: str) -> None:
 def test_a_reference_without_a_target_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         SecretRef.parse(text, what="api_key")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"api_key": "CANARY"},
+        {"metadata": {"apiKey": "CANARY"}},
+        {"a": [{"Authorization": "CANARY"}]},
+        {"aws_secret_access_key": "env:CANARY"},
+        {"client_secret": "CANARY"},
+        {"session-token": "CANARY"},
+        {"note": "use sk-CANARY-0123456789"},
+        {"list": ["Bearer CANARY0123456789"]},
+    ],
+)
+def test_a_secret_in_a_body_is_refused_with_two_ways_out_and_not_repeated(body: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match=r"`extra_body.*api_key='env:NAME'.*api_key='file:~/path'") as raised:
+        refuse_secrets(body, "extra_body")
+    assert "CANARY" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"max_tokens": "8", "eos_token": "</s>", "prompt_cache_key": "tenant-7", "top_k": 5},
+        {"guided_json": {"properties": {"password": {"type": "string"}}, "required": ["password", "api_key"]}},
+        {"api_key": None, "secret": True},
+        {"chat_template": "basic english of the bearer, task-specific"},
+    ],
+)
+def test_words_of_a_body_that_only_speak_of_secrets_are_taken(body: dict[str, object]) -> None:
+    refuse_secrets(body, "extra_body")

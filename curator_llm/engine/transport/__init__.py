@@ -12,7 +12,7 @@ class Transport(Protocol):
 
     @property
     def key_version(self) -> int:
-        """Grows when `refresh_key` found another key."""
+        """Grows when `refresh_key` has looked for another key."""
 
     @property
     def has_spare(self) -> bool:
