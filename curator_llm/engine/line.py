@@ -112,7 +112,8 @@ class Line:
                 self._flights[name] = flight
                 heappush(self._ready, (flight.rank, flight))
             flight.waiters.append((batch, slot))
-        self._thirsty.append(batch)
+        # While more rows wait than may start none is told to send some, and ended ones would stay, with their records.
+        self._thirsty = [other for other in self._thirsty if not other.ended] + [batch]
         self.pump()
 
     def pump(self) -> None:

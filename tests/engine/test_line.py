@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import weakref
 
 import dask
 import pandas as pd
@@ -150,3 +152,33 @@ def test_a_deadline_that_passes_while_this_process_stands_still_costs_no_attempt
         thread.join()
     assert results[0]["a__status"].tolist() == ["ok"]
     assert runtime.snapshot()["retried stalled"] == 1
+
+
+def test_a_batch_that_has_ended_is_let_go_of_though_others_always_wait():
+    with FakeServer() as server:
+        spec = stage(server.base_url, max_concurrent_requests=1).spec
+        engine = runtime.engine()
+
+        def submit(values):
+            requests = spec.operation.requests({"text": list(values)}, len(values))
+            return engine.submit(
+                list(enumerate(requests)), endpoint=spec.endpoint, operation=spec.operation, journal=None
+            )
+
+        server.pause()
+        ending, waiting = submit("abc"), submit([f"row {n}" for n in range(50)])
+        for requests in (1, 2, 3):
+            server.wait_until(lambda ledger, requests=requests: ledger.requests == requests)
+            server.resume(1)
+        assert ending.wait(10)
+        seen = weakref.ref(ending)
+        del ending
+        waiting_too = submit("z")
+        accepted = threading.Event()
+        engine._loop.call_soon_threadsafe(accepted.set)
+        assert accepted.wait(10)
+        gc.collect()
+        assert seen() is None
+        server.resume()
+        assert waiting.wait(10)
+        assert waiting_too.wait(10)
