@@ -98,3 +98,14 @@ def test_a_tag_behind_a_megabyte_of_spaces_is_not_looked_for() -> None:
 def test_no_message_makes_it_fail_and_all_text_can_be_written(content: Any, reasoning: Any) -> None:
     for text in split(content, reasoning=reasoning):
         assert text is None or text.encode()
+
+
+def test_reasoning_in_several_parts_is_put_together_and_a_part_without_text_adds_none() -> None:
+    parts = [
+        {"type": "thinking", "thinking": "It "},
+        {"type": "thinking", "thinking": [{"type": "text", "text": "rhymes."}, {"type": "image"}]},
+        {"type": "image_url", "image_url": {}},
+        {"type": "text", "text": "A "},
+        {"type": "text", "text": "poem"},
+    ]
+    assert split(parts) == ("A poem", "It rhymes.")

@@ -192,16 +192,19 @@ def test_faults_of_the_network_may_pass_and_are_billed_if_they_were_sent(
 def test_a_certificate_that_is_not_trusted_stops_the_run() -> None:
     verdict = judge(Fault("certificate", False, "expired"), malformed, FORM)
     assert (verdict.kind, verdict.code, verdict.sent, verdict.billed) == ("run", "certificate", False, False)
+    assert verdict.text == "expired"
 
 
 def test_a_reply_that_is_too_large_is_paid_and_final() -> None:
     verdict = judge(Fault("too_large", True, "larger than 32 MiB"), malformed, FORM)
     assert (verdict.kind, verdict.status, verdict.code, verdict.billed) == ("final", "invalid", "too_large", True)
+    assert verdict.text == "larger than 32 MiB"
 
 
 def test_what_cannot_be_sent_at_all_is_rejected_unpaid() -> None:
     verdict = judge(Fault("local", False, "bad header"), malformed, FORM)
     assert (verdict.kind, verdict.status, verdict.sent, verdict.billed) == ("final", "rejected", False, False)
+    assert (verdict.code, verdict.text) == ("local", "bad header")
 
 
 # --- max_completion_tokens --------------------------------------------------------------------------------------------
