@@ -82,7 +82,7 @@ def figures(setting: Setting) -> Iterator[Figure]:
     with echo_server(secret) as address, _surroundings(secret, address, kept):
         supplied = ways(address, file)
         del secret  # locals of this function stand in tracebacks
-        here, there = (FEW, FEW[:3]) if setting.small else (tuple(supplied), tuple(supplied))
+        here, there = (FEW, FEW[:3]) if setting.small else (tuple(supplied), FEW)
         for way in here:
             prompts = (ANSWERED, REFUSED) if setting.small else (ANSWERED, REFUSED, REDIRECTED)
             search.look(way, _here(Endpoint("m", name=way, **supplied[way]), prompts, kept))
