@@ -38,6 +38,7 @@ class Pace:
     def __init__(self) -> None:
         self.interval_s = 0.0
         self._faster = SEARCHING
+        self._was_late = False
         self._asked_at = -math.inf
         self._resumes_at = 0.0
         self._passed = 0
@@ -51,11 +52,11 @@ class Pace:
             return
         if not self.interval_s:
             self.interval_s, self._faster = min(wait_s, SLOWEST_FIRST_S), SEARCHING
-        elif self._passed:
+        elif self._passed and not self._was_late:
             measured_s = max(0.0, resumes_at - self._resumes_at) / self._passed
             self.interval_s = min(SLOWEST_S, SLOWER * measured_s)
             self._faster = KEEPING
-        self._asked_at, self._resumes_at, self._passed = now, resumes_at, 0
+        self._asked_at, self._resumes_at, self._passed, self._was_late = now, resumes_at, 0, False
         self._started_at = -math.inf  # what was refused spaces nothing: the pause does
 
     def answered(self, sent_at: float) -> None:
@@ -67,7 +68,9 @@ class Pace:
                 self.interval_s = 0.0
 
     def started(self, now: float) -> None:
-        """Note a start."""
+        """Note a start. One that comes late had something else to wait for, and then nothing is measured."""
+        if self.interval_s:
+            self._was_late |= now > max(self._started_at, self._resumes_at) + 2 * self.interval_s
         self._started_at = now
 
     def wait_s(self, now: float) -> float:

@@ -60,6 +60,16 @@ def test_where_the_server_asks_again_what_it_let_pass_is_its_pace() -> None:
     assert pace.interval_s == pytest.approx(0.97 * 0.625)
 
 
+def test_a_line_that_had_little_to_send_is_not_held_to_that() -> None:
+    pace = Pace()
+    pace.asked(0.5, sent_at=0.0, now=0.0)
+    for now in (0.5, 50.0):
+        pace.started(now)
+        pace.answered(sent_at=now)
+    pace.asked(0.5, sent_at=99.0, now=100.0)
+    assert pace.interval_s == 0.125
+
+
 @pytest.mark.parametrize("burst", [2, 10])
 def test_a_quota_is_kept_to_with_few_refusals_and_used(burst: int) -> None:
     bucket, pace = Bucket(per_minute=120, burst=burst, now=0.0), Pace()

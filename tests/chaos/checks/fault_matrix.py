@@ -36,10 +36,11 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
+    rows = setting.size(small=1, full=25 if way == WAYS[0] else 3)
     scripts = scripts_for(way)
     if setting.small:  # rows that fail for good in a brown-out take long; tests/engine/test_transport_table.py has them
         scripts = [script for script in scripts if script not in AGAIN]
-    prompts = [f"{script}: row {n}" for n in range(setting.size(small=1, full=25)) for script in scripts]
+    prompts = [f"{script}: row {n}" for n in range(rows) for script in scripts]
     random.Random(setting.seed).shuffle(prompts)
     ends = {prompt: expected(faults_named_in_prompt, prompt, way=way, max_attempts=MAX_ATTEMPTS) for prompt in prompts}
     frame, journal = texts(prompts), setting.scratch / way.replace(" ", "-")
