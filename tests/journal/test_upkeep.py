@@ -256,3 +256,28 @@ def test_where_there_are_no_locks_upkeep_refuses_what_was_written_a_moment_ago(t
     for path in (tmp_path / "seg").iterdir():
         os.utime(path, (1.0, 1.0))
     assert compact(tmp_path).segments == 1
+
+
+@pytest.mark.parametrize(
+    "tend", [compact, lambda directory: remove(directory, lambda record: record.key > "0" * 31 + "2")]
+)
+def test_what_is_written_anew_is_for_this_user_alone(directory, tend):
+    tend(directory)
+    assert {path.stat().st_mode & 0o777 for path in (directory / "seg").iterdir()} == {0o600}
+
+
+def test_the_bytes_that_were_freed_and_the_records_that_went_are_those_of_all_segments(directory):
+    before = sum(path.stat().st_size for path in (directory / "seg").iterdir())
+    done = remove(directory, lambda record: record.status == "ok")
+    after = sum(path.stat().st_size for path in (directory / "seg").iterdir())
+    assert (done.removed, done.kept, done.segments_before) == (4, 2, 3)
+    assert done.freed_bytes == before - after
+
+
+def test_what_a_compaction_writes_rolls_as_a_run_does(tmp_path):
+    for first in (0, 3):
+        write(tmp_path, *(make(number) for number in range(first, first + 3)))
+    with dask.config.set({"curator-llm.journal.roll-records": 2}):
+        done = compact(tmp_path)
+    assert (done.segments_before, done.segments) == (2, 3)
+    assert replies(tmp_path, *range(6)) == dict.fromkeys(range(6), "one")
