@@ -114,7 +114,7 @@ def run(
     differs. --changed takes it, and uses the replies to equal requests again.
 
     Exit codes: 0 done; 1 crashed; 2 usage or job file; 3 stopped for good (key, model, quota, TLS, journal); 4 too many
-    failed rows; 75 interrupted, run again to go on. The same word stands in report.json.
+    failed rows; 5 budget reached; 75 interrupted: run again to go on. The same word stands in report.json.
     """
     from curator_llm.job.file.job_file import load_job
 

@@ -28,7 +28,7 @@ import msgspec
 
 from curator_llm.errors import JournalError
 from curator_llm.journal.claims import claim, has_writer
-from curator_llm.journal.segment import Scan, journal_error
+from curator_llm.journal.segment import Scan, journal_error, segments_of
 from curator_llm.limits.budget_book import NOTHING, Amounts, BudgetBook, covers, plus
 
 _decoder = msgspec.json.Decoder(BudgetBook)
@@ -172,7 +172,7 @@ def read_book(journal: Path, name: str) -> BudgetBook:
     with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
         return _decoder.decode((folder_of(journal, name) / "spent.json").read_bytes())
     book = BudgetBook()
-    for path in sorted((journal / "seg").glob("*.jsonl")):
+    for path in segments_of(journal):
         for _, _, record in Scan(path):
             if record.budget == name and record.spent is not None:
                 book.spent = plus(book.spent, {**NOTHING, **record.spent})

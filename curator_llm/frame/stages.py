@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ import pandas as pd
 from curator_llm import config, runtime
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.at_once import run_at_once
+from curator_llm.frame.budgets import with_budget
 from curator_llm.frame.columns import attach, check_columns
 from curator_llm.frame.run_rows import Plan, StageSpec, plan_rows, replay_rows
 from curator_llm.journal.upkeep import remove
-from curator_llm.limits.tariff import Tariff
 from curator_llm.operations.base import ChatRequests, check_details
 from curator_llm.operations.chat import Chat, choice_format
 from curator_llm.operations.reward import HELPSTEER_ATTRIBUTES, Reward
@@ -383,26 +382,4 @@ def _spec(
     if path and path is not True and not str(path).startswith("~"):
         path = str(Path(str(path)).absolute())
     spec = StageSpec(endpoint, operation, output, path, on_error, fail_on_error)
-    return spec if budget is None else _limited(spec, operation, budget)
-
-
-def _limited(spec: StageSpec, operation: ChatRequests, budget: Budget) -> StageSpec:
-    """Return a stage that keeps to a budget, whose name is made of what is asked where it has none."""
-    if spec.journal is False:
-        msg = "A budget is the total of all runs, and kept with the journal: drop journal=False, or the budget."
-        raise ConfigurationError(msg)
-    if operation.output_limit is None and (budget.max_cost_usd is not None or budget.max_total_tokens is not None):
-        msg = f"A budget of {budget} needs an end to each reply: give generation={{'max_tokens': ...}}."
-        raise ConfigurationError(msg)
-    if operation.price_usd is None and budget.max_cost_usd is not None:
-        msg = (
-            f"A budget of {budget} needs a price, and nobody says that of {operation.model!r}: give the endpoint "
-            "price_usd=(input, output), US dollars for a million tokens, or limit max_total_tokens."
-        )
-        raise ConfigurationError(msg)
-    if budget.name is None:
-        asked = (operation.identity, operation.messages, operation.model, operation.body_fields)
-        digest = hashlib.sha256(repr(asked).encode("utf-8", "replace")).hexdigest()
-        budget = dataclasses.replace(budget, name=f"{spec.output}-{digest[:8]}")
-    tariff = Tariff(operation.output_limit or 0, operation.price_usd)
-    return dataclasses.replace(spec, budget=budget, tariff=tariff)
+    return spec if budget is None else with_budget(spec, operation, budget)

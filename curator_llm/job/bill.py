@@ -15,7 +15,7 @@ from typing import cast
 from curator_llm.frame.stages import Stage
 from curator_llm.job.retries import RetriedStage, draw_name
 from curator_llm.journal.contents import Sum
-from curator_llm.journal.segment import Scan, is_rewritten
+from curator_llm.journal.segment import Scan, is_rewritten, segments_of
 from curator_llm.operations.base import ChatRequests
 from curator_llm.wire.exchange import Record
 
@@ -73,7 +73,7 @@ def read_bills(
         for draw, price in enumerate(prices):
             payers[draw_name(run_name(run, stage.spec.output), draw)] = (bills[-1], price)
     marks: dict[str, int] = {}
-    for path in sorted((journal / "seg").glob("*.jsonl")):
+    for path in segments_of(journal):
         if is_rewritten(path.name) and path.name not in since:  # its records were billed where they stood before
             marks[path.name] = path.stat().st_size
             continue
