@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import httpx2
 import openai
 import pyreqwest.exceptions
 import pytest
 
+from curator_llm import Endpoint
 from curator_llm.engine.transport.causes import fault_in, reply_in
+from curator_llm.engine.transport.pyreqwest import PyreqwestTransport
 from curator_llm.errors import CuratorLLMError
-from curator_llm.wire.exchange import Fault
+from curator_llm.wire.exchange import Fault, Request
 
 REQUEST = httpx2.Request("POST", "http://server/v1/chat/completions", headers={"authorization": "Bearer sk-secret"})
 
@@ -56,6 +59,24 @@ OPENAI_OTHERS = {
     "WebSocketConnectionClosedError", "WebSocketQueueFullError",
 }  # fmt: skip
 
+#: Names alone do not tell "never sent" from "maybe billed": without causes, only what built no request was not sent.
+PYREQWEST = {
+    **dict.fromkeys(
+        [
+            "BodyDecodeError", "ConnectError", "DecodeError", "DetailedPyreqwestError", "JSONDecodeError",
+            "NetworkError", "ReadError", "RedirectError", "RequestError", "RequestPanicError", "StatusError",
+            "TransportError", "WriteError",
+        ],
+        ("reset", True),
+    ),
+    **dict.fromkeys(
+        ["ConnectTimeoutError", "PoolTimeoutError", "ReadTimeoutError", "RequestTimeoutError", "WriteTimeoutError"],
+        ("timeout", True),
+    ),
+    "BuilderError": ("local", False),
+    "ClientClosedError": ("closed", False),
+}  # fmt: skip
+
 
 def same(text: bytes) -> bytes:
     return text
@@ -94,6 +115,27 @@ def test_every_exception_of_the_transport_of_addresses_is_caught_by_its_base():
     kinds = [getattr(pyreqwest.exceptions, name) for name in names(pyreqwest.exceptions) - {"JSONDecodeError_"}]
     assert len(kinds) > 20
     assert [kind for kind in kinds if not issubclass(kind, base)] == []
+
+
+@pytest.mark.parametrize("name", PYREQWEST)
+def test_an_exception_of_the_transport_of_addresses_without_causes_is_a_fault_that_may_be_billed(name, monkeypatch):
+    monkeypatch.setenv("TEAM_KEY", "team-secret")
+    endpoint = Endpoint("m", base_url="http://127.0.0.1:1/v1", api_key="env:TEAM_KEY")
+    transport = PyreqwestTransport(endpoint, max_reply_bytes=100, idle_s=1, age_s=1)
+    details = {"causes": [], "doc": "", "pos": 0} if "JSON" in name else {"causes": [], "status": 500}
+
+    def broken(*_):
+        raise getattr(pyreqwest.exceptions, name)("team-secret was said", details)
+
+    monkeypatch.setattr(transport, "_client", SimpleNamespace(post=broken))
+    fault = asyncio.run(transport.send(Request(b"", "chat/completions", b"{}", 1)))
+    assert isinstance(fault, Fault)
+    assert (fault.kind, fault.sent) == PYREQWEST[name]
+    assert "team-secret" not in repr(fault)
+
+
+def test_every_exception_of_the_transport_of_addresses_has_a_meaning():
+    assert names(pyreqwest.exceptions) - {"JSONDecodeError_", "PyreqwestError"} == set(PYREQWEST)
 
 
 def test_none_of_them_is_an_error_of_ours():
