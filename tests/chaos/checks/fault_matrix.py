@@ -36,11 +36,13 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
-    rows = setting.size(small=1, full=25 if way == WAYS[0] else 3)
+    rows = setting.size(small=1, full=2)
     scripts = scripts_for(way)
     if setting.small:  # rows that fail for good in a brown-out take long; tests/engine/test_transport_table.py has them
         scripts = [script for script in scripts if script not in AGAIN]
-    prompts = [f"{script}: row {n}" for n in range(rows) for script in scripts]
+    # Once nothing but rows that fail for good is left, it is an outage, with one try every few seconds.
+    few = {script: 1 for script in scripts if script in {**AGAIN, "hang": "", "hang_after_headers": "", "trickle": ""}}
+    prompts = [f"{script}: row {n}" for script in scripts for n in range(few.get(script, rows))]
     random.Random(setting.seed).shuffle(prompts)
     ends = {prompt: expected(faults_named_in_prompt, prompt, way=way, max_attempts=MAX_ATTEMPTS) for prompt in prompts}
     frame, journal = texts(prompts), setting.scratch / way.replace(" ", "-")
