@@ -93,6 +93,7 @@ class Engine:
         run: str | None = None,
         budget: Budget | None = None,
         tariff: Tariff | None = None,
+        began_at: float | None = None,
     ) -> Batch:
         """Take requests and return at once.
 
@@ -110,6 +111,8 @@ class Engine:
             Out of what; has a name, and there is a journal.
         tariff : Tariff, optional
             What requests cost; given with a budget.
+        began_at : float, optional
+            When the caller began, seconds of ``time.monotonic``: a run that was stopped since is stopped for it, too.
 
         Raises
         ------
@@ -133,7 +136,7 @@ class Engine:
                 source = dataclasses.replace(source, purse=self._purse(journal, budget), tariff=tariff)
             source.transport.check(requests[0][1])
             self._batches[batch] = endpoint.limits.scope
-            self._call(line.accept, batch, source, list(requests))
+            self._call(line.accept, batch, source, list(requests), began_at or time.monotonic())
         return batch
 
     def cancel(self, batch: Batch) -> None:

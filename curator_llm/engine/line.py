@@ -86,6 +86,7 @@ class Line:
         self._thirsty: list[Batch] = []
         self._arrivals = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped: tuple[float, CuratorLLMError] | None = None
         self._unkept: set[Flight] = set()  # paid for, and on their way to the journal
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
@@ -96,8 +97,11 @@ class Line:
         """How many requests could start but for the limits."""
         return len(self._ready)
 
-    def accept(self, batch: Batch, source: Source, requests: list[tuple[int, Request]]) -> None:
-        """Take a batch's requests; equal ones share a flight."""
+    def accept(self, batch: Batch, source: Source, requests: list[tuple[int, Request]], began_at: float) -> None:
+        """Take a batch's requests; equal ones share a flight. One that began before a stop is of the same run."""
+        if self._stopped is not None and began_at < self._stopped[0]:
+            batch.fail(self._stopped[1])
+            return
         policy = RetryPolicy(source.endpoint.max_attempts, source.endpoint.row_deadline, self._unreachable_after_s)
         for slot, request in requests:
             name = (source.journal, request.key)
@@ -144,6 +148,7 @@ class Line:
             self._flights.pop(flight.name, None)
         self._ready.clear()
         self._delayed.clear()
+        self._stopped = (time.monotonic(), error)
         self.history = self._new_history()
 
     def lose(self, flight: Flight, error: CuratorLLMError) -> None:
@@ -192,6 +197,8 @@ class Line:
         permits = self.allowance.permits
         if not self.history.answered and permits.in_flight:
             return True  # the first request goes alone: a wrong key or model costs one
+        if self.history.refused_since is not None and permits.in_flight:
+            return True  # it may be the key: what is in flight tells, or the next one alone
         # A kill loses what is in flight and what is not kept yet: together no more than the permits.
         return len(self._unkept) >= permits.free
 
@@ -266,7 +273,7 @@ class Line:
             flight.pay(verdict)
             opened = not self.history.answered
             if not await self._mended(flight, request, verdict):
-                self.history.note(verdict, now, flight.sent_at)
+                self.history.note(verdict, now, flight.sent_at, is_first=not history.attempts)
                 self._after(flight, outcome, verdict, now)
                 opened &= self.history.answered
             flight = self._next()
@@ -308,8 +315,9 @@ class Line:
         return True
 
     def _after(self, flight: Flight, outcome: Reply | Fault, verdict: Verdict, now: float) -> None:
+        is_of_row = flight.history.is_suspect and self.allowance.window.resting_since is None
         step = next_step(flight.history, verdict, now, self._rng)
-        if is_outage(verdict) and not flight.source.transport.has_spare:
+        if is_outage(verdict) and not is_of_row and not flight.source.transport.has_spare:
             step = self._in_outage(flight, verdict, now, step)
         match step:
             case Done():
@@ -321,6 +329,7 @@ class Line:
                 flight.due = step.due
                 if step.throttled:
                     self.allowance.throttled(flight.sent_at, now, step.pause_until, self._rng.random())
+                    flight.rank = (flight.rank[0], next(self._arrivals))  # others have their turn: it may be the row
                 elif self.allowance.window.resting_since is not None and self.history.answered:
                     # The window rests for all; that each row tries in its turn makes an outage cost none all its tries.
                     flight.due, flight.rank = now, (flight.rank[0], next(self._arrivals))

@@ -95,7 +95,10 @@ class LineHistory:
     repeats : Repeats
         How the last requests were rejected.
     failure_rate : float
-        Which share of its attempts the server fails, averaged over the last ones; 0 until something fails.
+        Which share of rows' first attempts the server fails, averaged over the last ones; 0 until something fails. (Rows
+        that fail again and again would say that the server does.)
+    refused_since : float or None
+        When a request was refused, while nothing that was sent later has passed.
     """
 
     answered: bool = False
@@ -106,10 +109,11 @@ class LineHistory:
     passed_at: float = -math.inf
     repeats: Repeats = field(default_factory=lambda: Repeats(0))
     failure_rate: float = 0.0
+    refused_since: float | None = None
 
-    def note(self, verdict: Verdict, now: float, sent_at: float) -> None:
+    def note(self, verdict: Verdict, now: float, sent_at: float, *, is_first: bool = True) -> None:
         """Take the verdict on what was sent at `sent_at` into account, before `next_step`."""
-        if verdict.sent and verdict.kind in _COUNTED:
+        if is_first and verdict.sent and verdict.kind in _COUNTED:
             failed = is_outage(verdict) or verdict.code == "request_conflict"
             self.failure_rate += (failed - self.failure_rate) / AVERAGED_ATTEMPTS
         if verdict.kind == "transient" and not verdict.sent:
@@ -118,6 +122,8 @@ class LineHistory:
             self.answered, self.refusals, self.out_of_reach_since = True, 0, None
             self.answers += verdict.kind != "throttled"
             self.passed_at = max(self.passed_at, sent_at)
+            if self.refused_since is not None and sent_at > self.refused_since:
+                self.refused_since = None
         elif verdict.code == "timeout":
             # A server that takes requests and is slow: waiting for each one alone would take for ever.
             self.timeouts += 1
@@ -135,7 +141,7 @@ class History:
     billed_attempts : int
         Those of the attempts that failed and may have to be paid.
     answers_before : int
-        What the line had been answered when this flight was last throttled.
+        What the line had been answered when this flight was first throttled.
     first_sent_at : float or None
     waited_s : float
         For a throttling server.
@@ -147,6 +153,8 @@ class History:
         Exceptions of the client's own code before it sent anything.
     client_error_at : float
         When the first of them came.
+    failed_at : float or None
+        When its last attempt failed.
     """
 
     policy: RetryPolicy
@@ -164,6 +172,12 @@ class History:
     refused: bool = False
     client_errors: int = 0
     client_error_at: float = math.inf
+    failed_at: float | None = None
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether something that was sent after its last failure has passed: if it fails again, it may be the row."""
+        return self.failed_at is not None and self.line.passed_at > self.failed_at
 
     def deadline(self) -> float:
         """Return the moment after which nothing is sent."""
@@ -227,6 +241,7 @@ def _after_refusal(history: History, verdict: Verdict, now: float, rng: random.R
     """Stop at once, except for a refusal in the middle of a run that was going well, which may be about one row."""
     line = history.line
     line.refusals += not history.refused
+    line.refused_since = now if line.refused_since is None else line.refused_since
     history.refused = True
     passing = verdict.code in _PASSING and not (verdict.text or "").startswith("401")
     if not passing or not line.answered or line.refusals >= MAX_REFUSALS_IN_A_ROW:
@@ -238,8 +253,9 @@ def _after_refusal(history: History, verdict: Verdict, now: float, rng: random.R
 
 
 def _after_throttle(history: History, verdict: Verdict, now: float, rng: random.Random) -> Step:
+    if not history.throttled:
+        history.answers_before = history.line.answers
     others_pass = history.line.answers > history.answers_before
-    history.answers_before = history.line.answers
     history.throttled += 1
     if verdict.retry_after_s is not None:
         wait_s = min(MAX_RETRY_AFTER_S, verdict.retry_after_s) * (1 + 0.25 * rng.random())
@@ -265,6 +281,7 @@ def _after_transient(history: History, verdict: Verdict, now: float, rng: random
     history.timeouts += verdict.code == "timeout"
     history.malformed += verdict.code in _MALFORMED
     history.billed_attempts += verdict.billed
+    history.failed_at = now
     if (
         history.attempts >= _most_attempts(history)
         or history.billed_attempts >= history.policy.max_attempts

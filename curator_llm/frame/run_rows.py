@@ -183,6 +183,7 @@ def run_rows(
             run=spec.run,
             budget=spec.budget,
             tariff=spec.tariff,
+            began_at=started,
         )
         try:
             wait(batch)

@@ -23,8 +23,6 @@ TITLE = "Key, model, account, redirect or certificate are wrong, from the first 
 IN_TESTS = True
 
 KINDS = ("http:401", "http:403", "http:404", "insufficient_quota", "redirect")
-#: What may be of one row.
-SINGLE = ("http:403", "http:404")
 ROWS, WORKERS, THREADS = 5_000, 2, 2
 NOWHERE = "http://127.0.0.1:9/v1"
 
@@ -73,10 +71,7 @@ def _stopped(name: str, run, server: FakeServer, workers: int, permits: int, row
     ledger = server.wait_until(lambda ledger: not ledger.in_flight)
     first_s = min((seen.done_s or 0 for seen in ledger.seen if seen.http not in (None, 200)), default=0)
     yield Figure(f"{name}: seconds until it is raised", raised_s - first_s, at_most=5)
-    # At row 0 each worker asks alone, for what its threads have open. In a run that goes well rows may be refused;
-    # three refusals in a row tell, once what was under way has ended.
-    mid_run = workers * permits * (2 if name.startswith(SINGLE) else 1)
-    most = mid_run if row else workers * THREADS - 1
+    most = workers * permits if row else workers
     yield Figure(f"{name}: requests after the first refusal", _after(ledger, first_s), at_most=most)
 
 

@@ -47,7 +47,7 @@ def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
     ends = {prompt: expected(faults_named_in_prompt, prompt, way=way, max_attempts=MAX_ATTEMPTS) for prompt in prompts}
     frame, journal = texts(prompts), setting.scratch / way.replace(" ", "-")
     with FakeServer(faults=faults_named_in_prompt) as server:
-        timeout = "300ms" if setting.small else "1s"
+        timeout = "1s"
         reached = ways.endpoint(
             way, server.base_url, max_concurrent_requests=CAP, timeout=timeout, max_attempts=MAX_ATTEMPTS
         )
