@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 import msgspec
@@ -349,6 +349,7 @@ class Line:
         if window.resting_since is None or not self.history.answered:
             return step
         if was_well:
+            self._put_fresh_first()
             logger.warning(
                 "%s fails (%s: %s): one request at a time tries until one is answered, for %g s at most.",
                 flight.source.endpoint.address,
@@ -357,6 +358,16 @@ class Line:
                 limit_s,
             )
         return step if now - window.resting_since < limit_s else Stop()
+
+    def _put_fresh_first(self) -> None:
+        """Let rows that never failed try first: what others failed of may be theirs, and would make an outage longer."""
+        for flight in [*(flight for _, flight in self._ready), *(flight for _, _, flight in self._delayed)]:
+            if flight.history.attempts:
+                flight.rank = (flight.rank[0], next(self._arrivals))
+        self._ready = [(flight.rank, flight) for _, flight in self._ready]
+        self._delayed = [(due, flight.rank, flight) for due, _, flight in self._delayed]
+        heapify(self._ready)
+        heapify(self._delayed)
 
     def _keep(self, record: Record, flight: Flight) -> None:
         """Send a record on its way to the journal, and from there to whoever waits."""

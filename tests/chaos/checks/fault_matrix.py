@@ -24,6 +24,9 @@ TITLE = "Every fault, for good and once, in one run, each of four ways to reach 
 IN_TESTS = True
 
 MAX_ATTEMPTS = 2
+#: So many rows without a fault for each with one, and some at the end: a server that fails most of what it gets, or all
+#: that is left, is taken to be away.
+GOOD = 3
 #: Faults under which a good answer is not the plain one.
 CHANGED = {"nul": "{} \x00", "surrogate": "{} \ufffd", "bad_utf8": "\ufffd\ufffd{}"}
 
@@ -36,14 +39,14 @@ def figures(setting: Setting) -> Iterator[Figure]:
 
 
 def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
-    rows = setting.size(small=1, full=2)
+    rows = setting.size(small=1, full=25)
     scripts = scripts_for(way)
     if setting.small:  # rows that fail for good in a brown-out take long; tests/engine/test_transport_table.py has them
         scripts = [script for script in scripts if script not in AGAIN]
-    # Once nothing but rows that fail for good is left, it is an outage, with one try every few seconds.
-    few = {script: 1 for script in scripts if script in {**AGAIN, "hang": "", "hang_after_headers": "", "trickle": ""}}
-    prompts = [f"{script}: row {n}" for script in scripts for n in range(few.get(script, rows))]
+    prompts = [f"{script}: row {n}" for script in scripts for n in range(rows)]
+    prompts += [f"fine: another {n}" for n in range(GOOD * len(prompts))]
     random.Random(setting.seed).shuffle(prompts)
+    prompts += [f"fine: last {n}" for n in range(4 * CAP)]
     ends = {prompt: expected(faults_named_in_prompt, prompt, way=way, max_attempts=MAX_ATTEMPTS) for prompt in prompts}
     frame, journal = texts(prompts), setting.scratch / way.replace(" ", "-")
     with FakeServer(faults=faults_named_in_prompt) as server:
