@@ -95,8 +95,8 @@ class LineHistory:
     repeats : Repeats
         How the last requests were rejected.
     failure_rate : float
-        Which share of rows' first attempts the server fails, averaged over the last ones; 0 until something fails. (Rows
-        that fail again and again would say that the server does.)
+        Which share of rows' first attempts the server fails, averaged over the last ones; 0 until something fails.
+        Later attempts say more about their rows.
     refused_since : float or None
         When a request was refused, while nothing that was sent later has passed.
     """

@@ -85,9 +85,9 @@ class Endpoint:
     row_deadline : str or float, default "1h"
         From a row's first send, waiting for quotas not counted; then the row is ``failed``.
     max_attempts : int, default 5
-        Attempts of a row that end in errors of the server or the network; throttled ones are not counted. While a server
-        fails more than one attempt in sixteen, a row has as many as make giving up by chance improbable (one in a
-        million), at most four times this; attempts that may be billed stay within it, timeouts within two. 1 is 1.
+        Attempts of a row that end in errors of the server or the network; throttled ones are not counted. While a
+        server fails more than one attempt in sixteen, a row has as many as make giving up by chance improbable (one in
+        a million), at most four times this; attempts that may be billed stay within it, timeouts within two. 1 is 1.
     headers : mapping of str to str, optional
         Sent with each request; secrets as references, like `api_key`. Part of who answers.
     extra_body : mapping, optional
