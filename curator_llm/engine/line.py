@@ -360,7 +360,7 @@ class Line:
         return step if now - window.resting_since < limit_s else Stop()
 
     def _put_fresh_first(self) -> None:
-        """Let rows that never failed try first: the failures of others may be their own, and would draw an outage out."""
+        """Let rows that never failed try first: failures of the others may be their own, and draw an outage out."""
         for flight in [*(flight for _, flight in self._ready), *(flight for _, _, flight in self._delayed)]:
             if flight.history.attempts:
                 flight.rank = (flight.rank[0], next(self._arrivals))
