@@ -38,13 +38,13 @@ test: $(READY) ## Run the tests, on two cores; ARGS="-k journal" runs some
 reliability: $(READY) ## Run the scorecard of faults, kills and leaks (about 20 minutes); ARGS="R3 --seed 7" runs some
 	@$(BIN)/python -m tests.chaos.reliability $(ARGS)
 
-COVERED := tests/test_errors.py tests/wire tests/limits tests/journal tests/engine/test_retry.py
+COVERED := tests/test_errors.py tests/wire tests/limits tests/journal tests/engine/test_retry.py tests/engine/test_waiting.py
 
 coverage: $(READY) ## Branch coverage of the rooms that decide what is paid and kept (a minute); below 95 % it fails
 	@$(PIP) --editable ".[coverage]"
 	@$(BIN)/python -m pytest -q -n 0 --cov --cov-report=term $(COVERED) $(ARGS)
 
-mutation: $(READY) ## Mutation score of these rooms (about 20 minutes); below 80 % it fails; ARGS="limits wire" runs some
+mutation: $(READY) ## Mutation score of these rooms (half an hour); below 80 % it fails; ARGS="limits wire" runs some
 	@$(PIP) --editable ".[mutation]"
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
