@@ -128,11 +128,9 @@ def main() -> int:
     for name in given.ids or checks:
         outcome = run_apart(checks[name], given.seed)
         outcomes.append(outcome)
-        print(f"{outcome.id:4} {'passed' if outcome.passed else 'MISSED'} {outcome.seconds:6.1f} s  {outcome.title}")
-        for figure in outcome.figures:
-            print(f"       {figure}{'' if figure.passed else '   <-- missed'}")
-        if outcome.error:
-            print(outcome.error)
+        lines = [f"{outcome.id:4} {'passed' if outcome.passed else 'MISSED'} {outcome.seconds:6.1f} s  {outcome.title}"]
+        lines += [f"       {figure}{'' if figure.passed else '   <-- missed'}" for figure in outcome.figures]
+        print("\n".join([*lines, *filter(None, [outcome.error])]), flush=True)
     given.output.mkdir(parents=True, exist_ok=True)
     card = {"machine": machine(), "checks": outcomes}
     (given.output / "reliability.json").write_bytes(msgspec.json.format(msgspec.json.encode(card)))
