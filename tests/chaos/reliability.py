@@ -67,7 +67,8 @@ def run_apart(check: Check, seed: int) -> Outcome:
             done = subprocess.run(
                 command, cwd=ROOT, env=environment, capture_output=True, timeout=LIMIT_S, text=True, check=False
             )
-            outcome = msgspec.json.decode(done.stdout.rpartition("\n{")[-1].join(["{", ""]), type=Outcome)
+            said = [line for line in done.stdout.splitlines() if line.startswith('{"id"')]  # programs print lines, too
+            outcome = msgspec.json.decode("".join(said[-1:]), type=Outcome)
         except subprocess.TimeoutExpired:
             outcome = Outcome(check.id, check.title, seed, error=f"took longer than {LIMIT_S} s")
         except msgspec.MsgspecError:
