@@ -49,7 +49,7 @@ def run_here(check: Check, seed: int) -> Outcome:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             for figure in check.figures(Setting(small=False, seed=seed, scratch=Path(scratch))):
-                outcome.figures.append(figure)
+                outcome.figures.append(msgspec.structs.replace(figure, value=float(figure.value)))  # also of a bool
         except Exception:  # noqa: BLE001  the scorecard tells it
             outcome.error = traceback.format_exc()
     return outcome
