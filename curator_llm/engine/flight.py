@@ -113,8 +113,9 @@ class Flight:
         """Settle what an attempt cost, where there is a budget."""
         purse, tariff = self.source.purse, self.source.tariff
         if purse is not None and tariff is not None:
-            spent = tariff.charged(verdict, self.price)
-            purse.settle(self.price, spent)
+            price = self.price
+            spent = tariff.charged(verdict, price)
+            purse.settle(price, spent)
             self.spent = plus(self.spent or NOTHING, spent)
 
     def fail(self, error: CuratorLLMError) -> None:

@@ -223,8 +223,9 @@ class Line:
         if self._waits_for_an_end:
             return False
         purse = flight.source.purse
-        if purse is not None and not purse.covers(flight.price):
-            purse.ask(flight.price, self.pump)
+        price = flight.price
+        if purse is not None and not purse.covers(price):
+            purse.ask(price, self.pump)
             return False
         cost = self.allowance.cost(flight.request.tokens)
         wait_s = self.allowance.take(cost, now)
@@ -235,7 +236,7 @@ class Line:
         heappop(self._ready)
         flight.cost = cost
         if purse is not None:
-            purse.take(flight.price)
+            purse.take(price)
         if self._ready and (held_by := self.allowance.filled_by):
             self.counts[f"held by {held_by}"] += 1
         return True

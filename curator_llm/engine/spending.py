@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import os
 import re
-import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ import msgspec
 
 from curator_llm.errors import JournalError
 from curator_llm.journal.claims import claim, has_writer
-from curator_llm.journal.segment import Scan, journal_error, segments_of
+from curator_llm.journal.segment import Scan, journal_error, process_name, segments_of
 from curator_llm.limits.budget_book import NOTHING, Amounts, BudgetBook, covers, plus
 
 _decoder = msgspec.json.Decoder(BudgetBook)
@@ -73,7 +72,7 @@ class Spending:
         self._journal = journal
         self._name = name
         self._folder = folder_of(journal, name)
-        self._member = f"{re.sub(r'[^A-Za-z0-9.]+', '_', socket.gethostname())[:40]}-{os.getpid()}-{uuid.uuid4().hex}"
+        self._member = f"{process_name()}-{uuid.uuid4().hex}"
         self._thread_lock = threading.Lock()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -185,10 +184,8 @@ def _opened(path: Path) -> int:
 
 def _write(path: Path, book: BudgetBook) -> None:
     part = path.with_name(f"spent.{uuid.uuid4().hex[:8]}.part")
-    file = _opened(part)
-    try:
-        os.write(file, msgspec.json.encode(book))
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with os.fdopen(_opened(part), "wb") as file:  # which goes on after a short write
+        file.write(msgspec.json.encode(book))
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)

@@ -242,8 +242,12 @@ def is_rewritten(name: str) -> bool:
 
 
 def _new_name() -> str:
-    host = re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname())[:40]
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{process_name()}-{uuid.uuid4().hex[:8]}.jsonl"
+
+
+def process_name() -> str:
+    """Return host and process, fit to stand in the name of a file."""
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '_', socket.gethostname())[:40]}-{os.getpid()}"
 
 
 def _package_version() -> str:

@@ -123,20 +123,23 @@ def _as_journal(name: str, _: FakeServer, place: Path) -> None:
 _USES = (_as_output, _as_run, _as_journal)
 
 
-def _jobs(scratch: Path, server: FakeServer, victim: Path) -> Iterator[Figure]:
-    """Run a job over a run directory that somebody prepared: links for files, and names in the manifest."""
-    place = scratch / "job"
-    place.mkdir()
-    texts(4).to_parquet(place / "docs.parquet")
-    job = {
+def _job(place: Path, server: FakeServer) -> dict[str, Any]:
+    return {
         "version": 1,
         "run_dir": str(place / "run"),
         "input": {"parquet": str(place / "docs.parquet")},
         "output": {"parquet": str(place / "out")},
         "endpoints": {"m": {"model": "m", "base_url": server.base_url}},
         "stages": [{"query_model": {"endpoint": "m", "prompt": "{text}", "output": "a"}}],
-        "cluster": {"n_workers": 1},
     }
+
+
+def _jobs(scratch: Path, server: FakeServer, victim: Path) -> Iterator[Figure]:
+    """Run a job over a run directory that somebody prepared: links for files, and names in the manifest."""
+    place = scratch / "job"
+    place.mkdir()
+    texts(4).to_parquet(place / "docs.parquet")
+    job = {**_job(place, server), "cluster": {"n_workers": 1}}
     file = place / "job.yaml"
     file.write_text(yaml.safe_dump(job))
     (place / "run" / "lease").mkdir(parents=True)
@@ -254,14 +257,7 @@ def _terminal(scratch: Path) -> Iterator[Figure]:
                         spoken.write(f"{error}\n")
         frame = pd.DataFrame({"text": TERMINAL, **{f"c{text}": ["x"] * len(TERMINAL) for text in TERMINAL}})
         frame.to_parquet(place / "docs.parquet")
-        job: dict[str, Any] = {
-            "version": 1,
-            "run_dir": str(place / "run"),
-            "input": {"parquet": str(place / "docs.parquet")},
-            "output": {"parquet": str(place / "out")},
-            "endpoints": {"m": {"model": "m", "base_url": server.base_url}},
-            "stages": [{"query_model": {"endpoint": "m", "prompt": "{text}", "output": "a"}}],
-        }
+        job = _job(place, server)
         file = place / "job.yaml"
         file.write_text(yaml.safe_dump(job))
         for command in (["check", file], ["run", file, "--dry-run"]):
