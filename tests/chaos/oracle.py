@@ -138,8 +138,10 @@ def scripts_for(way: str) -> list[str]:
     return ["fine", *faults_for(way), *(f"{fault}@1" for fault in passing), "rate_limited@1-2"]
 
 
-def expected(script: FaultScript, prompt: str, *, way: str = "base_url", max_attempts: int = 5) -> Expected:
-    """Compute what a prompt's row ends with.
+def expected(
+    script: FaultScript, prompt: str, *, way: str = "base_url", max_attempts: int = 5, lost: int = 0
+) -> Expected:
+    """Compute what a prompt's row ends with; `lost` attempts were resets that the server never saw.
 
     Raises
     ------
@@ -147,7 +149,8 @@ def expected(script: FaultScript, prompt: str, *, way: str = "base_url", max_att
         When it depends on chance: a script that fails `max_attempts` times and then answers.
     """
     cost = (tokens_of(prompt), tokens_of(answer_to(prompt)))
-    attempts = waits = ambiguous = twice = charges = 0
+    attempts = ambiguous = lost
+    waits = twice = charges = 0
     for number in itertools.count(1):
         fault = script(prompt, number)
         charges += fault is None or FAULTS[fault.partition(":")[0]].billed
@@ -166,18 +169,18 @@ def expected(script: FaultScript, prompt: str, *, way: str = "base_url", max_att
         twice += fault in TWICE or fault in _UNREADABLE
         if twice >= min(2, max_attempts) or ambiguous >= max_attempts or attempts >= max_attempts:
             code = _code(fault, way)
-            lost = Expected("failed", code, attempts, attempts, waits, bool(ambiguous or twice))
-            lost = replace(lost, charged=(charges * cost[0], charges * cost[1]))
-            return lost if fault not in AGAIN else _brown_out(lost, script, prompt, fault)
+            failed = Expected("failed", code, attempts, attempts, waits, bool(ambiguous or twice))
+            failed = replace(failed, charged=(charges * cost[0], charges * cost[1]))
+            return failed if fault not in AGAIN else _brown_out(failed, script, prompt, fault)
     raise AssertionError
 
 
-def _brown_out(lost: Expected, script: FaultScript, prompt: str, fault: str) -> Expected:
-    most = MOST_TIMES * lost.most
-    if any(script(prompt, lost.waits + number) != fault for number in range(lost.most, most + 1)):
+def _brown_out(failed: Expected, script: FaultScript, prompt: str, fault: str) -> Expected:
+    most = MOST_TIMES * failed.most
+    if any(script(prompt, failed.waits + number) != fault for number in range(failed.most, most + 1)):
         msg = f"whether {prompt!r} is given up depends on how its line does"
         raise ValueError(msg)
-    return replace(lost, most=most if lost.most > 1 else 1)
+    return replace(failed, most=most if failed.most > 1 else 1)
 
 
 def _end(fault: str | None, way: str) -> End | None:

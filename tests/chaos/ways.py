@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import types
 from types import TracebackType
 from typing import Any, Self
-from unittest import mock
 
 import openai
+import pytest
 
 from curator_llm import Endpoint, runtime
 from curator_llm.services import AsyncOpenAIClient, OpenAIClient
@@ -28,20 +27,19 @@ class Ways:
     def __init__(self) -> None:
         self._module = types.ModuleType("clients_of_this_run")
         self._numbers = itertools.count()  # an engine makes each client once
-        modules = {self._module.__name__: self._module}
-        self._patches = [mock.patch.dict(sys.modules, modules), mock.patch.dict(os.environ, {"TEAM_KEY": KEY})]
+        # Not mock.patch.dict: it puts the whole dictionary back, and what was imported meanwhile is imported twice.
+        self._patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> Self:
-        for patch in self._patches:
-            patch.start()
+        self._patch.setitem(sys.modules, self._module.__name__, self._module)
+        self._patch.setenv("TEAM_KEY", KEY)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         runtime.close()  # a later module's function may have the same name
-        for patch in self._patches:
-            patch.stop()
+        self._patch.undo()
 
     def endpoint(self, way: str, base_url: str, *, http_client: Any = None, **arguments: Any) -> Endpoint:
         """Return an endpoint that reaches a server this way."""
