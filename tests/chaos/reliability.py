@@ -22,7 +22,7 @@ from tests.chaos.scorecard import Check, Figure, Setting, all_checks
 
 ROOT = Path(__file__).parents[2]
 #: No check may take longer.
-LIMIT_S = 300
+LIMIT_S = 400
 _PACKAGES = ("curator-llm", "dask", "distributed", "pandas", "pyarrow", "openai", "pyreqwest")
 
 

@@ -108,7 +108,7 @@ class ClientTransport:
             return self._deadlines.passed(elapsed_s)
         if found is not None:
             return found
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError | RecursionError):  # the latter: JSON nested deeper than the client can read
             # What NeMo Curator's clients say of a reply without scores; all else is no completion.
             without_scores = self._scores and said.startswith("Logprobs not found")
             return Reply(200, {}, NO_CONTENT if without_scores else msgspec.json.encode(said), elapsed_s)

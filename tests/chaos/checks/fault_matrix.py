@@ -16,7 +16,7 @@ from curator_llm.journal.segment import Scan, segments_of
 from curator_llm.testing import FakeServer, answer_to, faults_named_in_prompt
 from curator_llm.wire.exchange import Record
 from tests.chaos.frames import CAP, texts
-from tests.chaos.oracle import AGAIN, WAYS, Expected, expected, scripts_for
+from tests.chaos.oracle import AGAIN, HTTP, WAYS, Expected, expected, scripts_for
 from tests.chaos.scorecard import Figure, Setting
 from tests.chaos.ways import Ways
 
@@ -55,15 +55,16 @@ def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
     ends = {prompt: known(prompt) for prompt in prompts}
     frame, journal = texts(prompts), setting.scratch / way.replace(" ", "-")
     with FakeServer(faults=faults_named_in_prompt) as server:
-        timeout = "1s"
+        timeout = "1s" if way in HTTP else "2s"  # the SDK's own work is slow enough to reach one second now and then
         reached = ways.endpoint(
             way, server.base_url, max_concurrent_requests=CAP, timeout=timeout, max_attempts=MAX_ATTEMPTS
         )
         details = ["input_tokens", "output_tokens", "attempts"]
         out = QueryModel(reached, prompt="{text}", output="a", details=details, journal=str(journal))(frame)
         runtime.close()
-        server.wait_until(lambda ledger: not ledger.in_flight)
-        ledger = server.ledger
+        kept = sum(end.most for prompt, end in ends.items() if prompt.partition(":")[0] in few)
+        server.wait_until(lambda ledger: ledger.in_flight <= kept)
+    ledger = server.ledger
     wrong = [row for row in out.itertuples(index=False) if not _is_right(row, ends[row.text])]
     closed = {row.text: known(row.text, lost=1) for row in wrong if _is_right(row, known(row.text, lost=1))}
     wrong = [row for row in wrong if row.text not in closed]
@@ -87,7 +88,7 @@ def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
     right = Counter((end.status, end.code, end.billed) for end in ends.values())
     yield Figure(f"{way}: records that are not paid, or unpaid, as they should be", (said - right).total(), equals=0)
     fewest, most = (sum(getattr(end, name) + end.waits for end in ends.values()) for name in ("fewest", "most"))
-    yield Figure(f"{way}: requests", ledger.requests, at_least=fewest, at_most=most)
+    yield Figure(f"{way}: requests", ledger.requests, at_least=fewest - len(closed), at_most=most)
 
 
 def _is_right(row: tuple, end: Expected) -> bool:
