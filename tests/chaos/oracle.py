@@ -38,6 +38,8 @@ class Expected:
     status, code : str, str or None
     fewest, most : int
         Attempts.
+    lost : int
+        Attempts of these that the server never saw: they met a connection that it was closing.
     waits : int
         Throttled tries, which are no attempts.
     billed : bool
@@ -52,6 +54,7 @@ class Expected:
     fewest: int
     most: int
     waits: int = 0
+    lost: int = 0
     billed: bool = False
     reported: tuple[int, int] = (0, 0)
     charged: tuple[int, int] = field(default=(0, 0))
@@ -141,7 +144,7 @@ def scripts_for(way: str) -> list[str]:
 def expected(
     script: FaultScript, prompt: str, *, way: str = "base_url", max_attempts: int = 5, lost: int = 0
 ) -> Expected:
-    """Compute what a prompt's row ends with; `lost` attempts were resets that the server never saw.
+    """Compute what a prompt's row ends with, its first `lost` attempts having been resets that the server never saw.
 
     Raises
     ------
@@ -162,14 +165,14 @@ def expected(
         if end is not None:
             told = end.tells_usage and way in HTTP
             return Expected(
-                end.status, end.code, attempts, attempts, waits, bool(end.paid or ambiguous or twice),
+                end.status, end.code, attempts, attempts, waits, lost, bool(end.paid or ambiguous or twice),
                 cost if told else (0, 0), (charges * cost[0], charges * cost[1]),
             )  # fmt: skip
         ambiguous += fault in AMBIGUOUS
         twice += fault in TWICE or fault in _UNREADABLE
         if twice >= min(2, max_attempts) or ambiguous >= max_attempts or attempts >= max_attempts:
             code = _code(fault, way)
-            failed = Expected("failed", code, attempts, attempts, waits, bool(ambiguous or twice))
+            failed = Expected("failed", code, attempts, attempts, waits, lost, bool(ambiguous or twice))
             failed = replace(failed, charged=(charges * cost[0], charges * cost[1]))
             return failed if fault not in AGAIN else _brown_out(failed, script, prompt, fault)
     raise AssertionError
