@@ -68,7 +68,7 @@ def _one_way(setting: Setting, ways: Ways, way: str) -> Iterator[Figure]:
     ledger = server.ledger
     arrived = Counter(ledger.prompts)
     for row in out.itertuples(index=False):
-        if lost := row.a__attempts + ends[row.text].waits - arrived[row.text]:
+        if lost := int(row.a__attempts) + ends[row.text].waits - arrived[row.text]:
             end = known(row.text, lost=lost)
             # The last of a row's attempts names its error; where that one was lost, it was a reset.
             ends[row.text] = replace(end, code="reset") if end.code and _code(row) == "reset" else end
