@@ -28,6 +28,8 @@ INTERVAL_S, WORKERS_A_SECOND = 1.0, 100
 EARLY = 0.25
 #: How long rows wait for the first grant, until the worker uses its static share.
 FIRST_GRANT_S = 2.0
+#: A scheduler that refused is asked again after this time.
+REFUSED_S = 60.0
 _RPC_TIMEOUT_S = 10.0
 
 log = logging.getLogger("distributed.curator_llm")
@@ -48,6 +50,7 @@ class LeaseKeeper:
         self._served_at = 0.0
         self._granted = False
         self._registered = self._warned = False
+        self._register_at = float("-inf")
         self._workers = 1
         self._synced_at = float("-inf")
         self._needed = asyncio.Event()
@@ -96,9 +99,11 @@ class LeaseKeeper:
             if self._worker.status.name == "closing_gracefully":
                 leases.leaving = True
             try:
-                if not self._registered:
+                if self._registered or time.monotonic() >= self._register_at:
                     await self._register()
-                self._registered = await self._sync(engine, leases)
+                    await self._sync(engine, leases)
+                else:
+                    await self._fall_back(engine)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  a scheduler may refuse in many ways; rows go on
@@ -123,11 +128,20 @@ class LeaseKeeper:
                     await asyncio.wait_for(self._needed.wait(), min(due - now, EARLY * self._interval_s))
 
     async def _register(self) -> None:
+        if self._registered:
+            return
         arguments = {"plugin": dumps(Coordinator()), "name": Coordinator.name, "idempotent": True}
-        await self._call("register_scheduler_plugin", **arguments)
+        try:
+            await self._call("register_scheduler_plugin", **arguments)
+        except (TimeoutError, OSError):
+            raise  # it is busy, or cannot be reached
+        except Exception:
+            self._register_at = time.monotonic() + REFUSED_S
+            raise
+        self._registered = True
 
-    async def _sync(self, engine: Engine, leases: Leases) -> bool:
-        """Report once; return whether a coordinator answered."""
+    async def _sync(self, engine: Engine, leases: Leases) -> None:
+        """Report once, and take what is granted."""
         reports = await asyncio.wrap_future(engine.on_loop(lambda: leases.report(fraction_s=self._interval_s)))
         seq = next((report.seq for report in reports.values()), 0)
         sent_at = time.monotonic()
@@ -140,21 +154,22 @@ class LeaseKeeper:
             counts=engine.snapshot(),
         )
         if answer is None:
-            await self._fall_back(engine, "its coordinator is of another version, or has gone")
-            return False
+            self._registered = False
+            msg = "its coordinator is of another version, or has gone"
+            raise LookupError(msg)
         self._workers = answer["workers"]
         grants = {scope: msgspec.convert(grant, Grant) for scope, grant in answer["grants"].items()}
         if grants:
             self._granted = True
             await asyncio.wrap_future(engine.on_loop(lambda: leases.take(seq, grants, sent_at)))
-        return True
 
-    async def _fall_back(self, engine: Engine, reason: str) -> None:
+    async def _fall_back(self, engine: Engine, reason: str = "") -> None:
         """Use the static share: no coordinator answers, and the limits have to hold all the same.
 
         What was granted once is good for a while, and a coordinator that does not answer may do so next time.
         """
-        if self._granted or time.monotonic() - self._served_at < FIRST_GRANT_S:
+        is_refused = time.monotonic() < self._register_at
+        if self._granted or (not is_refused and time.monotonic() - self._served_at < FIRST_GRANT_S):
             return
         with contextlib.suppress(OSError, TimeoutError):  # without the number of workers the limits would not hold
             workers = sorted({*(await self._call("identity"))["workers"], self._worker.address})
