@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from typing import Any, cast
+from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
 from curator_llm import config, runtime
 from curator_llm.cluster.journal_places import ToldPlaces
+from curator_llm.cluster.leases import LeaseKeeper
 from curator_llm.cluster.open_partitions import OpenPartitions
 from curator_llm.cluster.stage_lines import lines_of_worker
 from curator_llm.engine.engine import Engine
-from curator_llm.errors import EngineError
 
 PLUGIN_NAME = "curator-llm"
 
-#: How often a worker asks how many there are.
-SHARE_REFRESH_S = 2.0
 _RPC_TIMEOUT_S = 10.0
 
 _install_lock = threading.Lock()
@@ -43,34 +40,21 @@ class EnginePlugin(WorkerPlugin):
         self.open_partitions = OpenPartitions(most, worker.state.nthreads)
         self.lines = lines_of_worker(worker)
         self.places = ToldPlaces(worker)
-        self._share_at = -SHARE_REFRESH_S
-        self._share: tuple[int, int] | None = None
-        self._sharing = threading.Lock()
+        self.keeper = LeaseKeeper(worker)
 
-    async def teardown(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:  # noqa: ARG002  Dask passes it by name
+        """Begin to report to the coordinator."""
+        self.keeper.start()
+
+    async def teardown(self, worker: Worker) -> None:  # noqa: ARG002  Dask passes it by name
         """Send nothing more, let what is in flight end and be kept."""
         self.lines.flush(unfinished=True)
-        await asyncio.to_thread(runtime.close, worker)
+        await self.keeper.leave()
 
     def engine(self) -> Engine:
-        """Return the worker's engine, its share of the limits brought up to date.
-
-        Raises
-        ------
-        EngineError
-            When the scheduler does not say how many workers there are: without a share the limits would not hold.
-        """
+        """Return the worker's engine, which lives on what the coordinator grants."""
         engine = runtime.engine(self._worker)
-        with self._sharing:  # no thread goes on with the whole cap while another one asks
-            if time.monotonic() - self._share_at >= SHARE_REFRESH_S:
-                try:
-                    self._share = _rank_and_count(self._worker)
-                except (TimeoutError, OSError):
-                    if self._share is None:
-                        msg = "The scheduler did not say how many workers there are. Run again: replies are kept."
-                        raise EngineError(msg) from None
-                self._share_at = time.monotonic()
-            engine.set_share(*cast("tuple[int, int]", self._share))
+        self.keeper.serve(engine)
         return engine
 
 
@@ -84,13 +68,6 @@ def plugin_of(worker: Worker) -> EnginePlugin:
                 plugin = EnginePlugin(worker)
                 _on_loop(worker, worker.plugin_add(plugin, name=PLUGIN_NAME, catch_errors=False))
     return plugin  # type: ignore[no-any-return]
-
-
-def _rank_and_count(worker: Any) -> tuple[int, int]:
-    """Return this worker's place among all workers, which makes the shares add up to the cap."""
-    identity = _on_loop(worker, worker.scheduler.identity())
-    addresses = sorted({*identity["workers"], worker.address})
-    return addresses.index(worker.address), len(addresses)
 
 
 def _on_loop(worker: Any, coroutine: Any) -> Any:

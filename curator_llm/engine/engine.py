@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -13,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from curator_llm import config
 from curator_llm.config import parse_duration
 from curator_llm.engine.batch import Batch
 from curator_llm.engine.flight import Landing, Owner, Source
 from curator_llm.engine.lag import Lag
+from curator_llm.engine.leases import Leases
 from curator_llm.engine.line import Line
 from curator_llm.engine.purse import Purse
 from curator_llm.engine.scopes import Scopes
@@ -37,6 +39,8 @@ from curator_llm.spec.endpoint import Endpoint
 from curator_llm.wire.exchange import Request
 
 _CRASHED_DRAIN_S = 10.0
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class Engine:
         self._batches: dict[Batch, str] = {}
         self._lines: dict[str, Line] = {}
         self._scopes = Scopes()
+        self._leases = Leases(self._lines, self._scopes)
+        self._on_need: Callable[[], object] = lambda: None
         self._transports = Transports()
         self._journals: dict[Path, tuple[Journal, JournalWriter[Landing]]] = {}
         self._purses: dict[tuple[Path, str | None], Purse] = {}
@@ -137,6 +143,7 @@ class Engine:
             source.transport.check(requests[0][1])
             self._batches[batch] = endpoint.limits.scope
             self._call(line.accept, batch, source, list(requests), began_at or time.monotonic())
+        self._on_need()
         return batch
 
     def cancel(self, batch: Batch) -> None:
@@ -150,6 +157,27 @@ class Engine:
             if self._scopes.set_share(index, count):
                 for scope, line in self._lines.items():
                     self._call(_grant, line, self._scopes.granted(scope))
+
+    def lease(self, on_need: Callable[[], object]) -> Leases:
+        """Start nothing but what is granted from now on; `on_need` is called when there are new rows."""
+        with self._lock:
+            self._scopes.lease()
+            self._on_need = on_need
+        return self._leases
+
+    def on_loop(self, function: Callable[[], _T]) -> concurrent.futures.Future[_T]:
+        """Call a function on the engine's loop.
+
+        Raises
+        ------
+        RuntimeError
+            When the engine has ended.
+        """
+
+        async def called() -> _T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(called(), self._loop)
 
     def snapshot(self) -> dict[str, float]:
         """Return counts since the start: sent, done, by status, tokens, in flight, limit, backlog."""

@@ -37,6 +37,8 @@ from curator_llm.wire.verdicts import Verdict, judge
 MAX_RENAMES = 20
 #: So often a timeout is no attempt because the loop was late; each may have been paid for.
 MAX_STALLS = 3
+#: Of so many requests the mean is taken.
+_SOME = 64
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class Line:
         self._lag = lag
         self.history = self._new_history()
         self.counts: Counter[str] = Counter()
+        self.longest_s = 0.0  # a request takes no longer
         self._unreachable_after_s = unreachable_after_s
         self._on_crash = on_crash
         self._rng = rng
@@ -97,11 +100,18 @@ class Line:
         """How many requests could start but for the limits."""
         return len(self._ready)
 
+    @property
+    def mean_tokens(self) -> float:
+        """About how many tokens a request that could start takes."""
+        some = self._ready[:_SOME]
+        return sum(flight.request.tokens for _, flight in some) / len(some) if some else 0.0
+
     def accept(self, batch: Batch, source: Source, requests: list[tuple[int, Request]], began_at: float) -> None:
         """Take a batch's requests; equal ones share a flight. One that began before a stop is of the same run."""
         if self._stopped is not None and began_at < self._stopped[0]:
             batch.fail(self._stopped[1])
             return
+        self.longest_s = max(self.longest_s, source.endpoint.timeout)
         policy = RetryPolicy(source.endpoint.max_attempts, source.endpoint.row_deadline, self._unreachable_after_s)
         for slot, request in requests:
             name = (source.journal, request.key)

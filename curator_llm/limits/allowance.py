@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from curator_llm.limits.pace import Pace
 from curator_llm.limits.resources import Permits, Rate, Resource
@@ -38,7 +38,11 @@ class Allowance:
         for name in amounts:
             if name != PERMITS:
                 self._resources[name] = Rate(amounts[name], now)
-        self._paused_until = now
+        self._paused_until = self._asked_until = now
+        #: When what was granted is not valid any more, and nothing starts.
+        self.expires_at = math.inf
+        #: Good replies, and 429 or 503, so far.
+        self.answered = self.throttles = 0
         self.window = Window()
         self.pace = Pace()
         #: What the gate last waited for.
@@ -54,6 +58,8 @@ class Allowance:
         wait_s, held_by = max(0.0, self._paused_until - now, self.pace.wait_s(now)), self._held_by_window
         if self.permits.in_flight + 1 > self.window.size:
             wait_s = math.inf
+        if now >= self.expires_at:
+            wait_s, held_by = math.inf, "the coordinator's silence"
         for name, amount in cost.items():
             needed_s = self._resources[name].wait_s(amount, now)
             if needed_s > wait_s:
@@ -90,9 +96,11 @@ class Allowance:
         Nothing starts before `until`, if the server asked for that; else for a while once nothing passes. `spread`,
         from 0 to 1, makes that up to a quarter longer.
         """
+        self.throttles += 1
         rest_s = self.window.throttled(self.permits.in_flight + 1, sent_at, now, cap=self.permits.cap)
         if until is not None:
             self.pause(until)
+            self._asked_until = max(self._asked_until, until)
             self.pace.asked(until - now, sent_at, now)
         elif rest_s:
             self.pause(now + rest_s * (1 + 0.25 * spread))
@@ -108,12 +116,30 @@ class Allowance:
 
     def succeeded(self, sent_at: float) -> None:
         """Take an answer to a request sent at `sent_at` into account."""
+        self.answered += 1
         self.window.succeeded(self.permits.cap)
         self.pace.answered(sent_at)
 
     def pause(self, until: float) -> None:
         """Start nothing before `until`."""
         self._paused_until = max(self._paused_until, until)
+
+    def pause_asked_s(self, now: float) -> float:
+        """Return how much longer a server asked that nothing starts."""
+        return max(0.0, self._asked_until - now)
+
+    @property
+    def held(self) -> dict[str, float]:
+        """How much of each resource this line may use, or has in flight if that is more."""
+        held = {name: resource.size for name, resource in self._resources.items()}
+        return held | {PERMITS: max(self.permits.cap, self.permits.in_flight)}
+
+    def give_back(self, names: Collection[str], want: Mapping[str, float], now: float) -> None:
+        """Keep no more of these resources than is wanted."""
+        for name in names:
+            resource = self._resources.get(name)
+            if resource is not None and want[name] < resource.size:
+                resource.resize(want[name], now)
 
     def grant(self, amounts: Mapping[str, float], now: float) -> None:
         """Take a new share; a resource that is new starts as a rate, one that is not named any more is no limit."""

@@ -24,6 +24,10 @@ class Resource(Protocol):
     def resize(self, amount: float, now: float) -> None:
         """Change the size."""
 
+    @property
+    def size(self) -> float:
+        """How much there is: permits, or what flows in a minute."""
+
 
 class Permits:
     """A gauge: how many requests may be in flight."""
@@ -56,6 +60,11 @@ class Permits:
         del now
         self.cap = int(amount)
 
+    @property
+    def size(self) -> float:
+        """The cap."""
+        return self.cap
+
 
 class Rate:
     """A bucket that fills with `per_minute` a minute.
@@ -65,17 +74,17 @@ class Rate:
 
     def __init__(self, per_minute: float, now: float) -> None:
         self.per_minute = per_minute
-        self.level = self._size
+        self.level = self._burst if per_minute else 0.0
         self._at = now
 
     @property
-    def _size(self) -> float:
+    def _burst(self) -> float:
         return max(1.0, self.per_minute * BURST_S / 60)
 
     def wait_s(self, amount: float, now: float) -> float:
         """Return the seconds until `amount` has flowed in; inf while the rate is 0."""
         self._fill(now)
-        missing = min(amount, self._size) - self.level
+        missing = min(amount, self._burst) - self.level
         if missing <= 1e-9 and self.per_minute:
             return 0.0
         return missing * 60 / self.per_minute if self.per_minute else math.inf
@@ -86,14 +95,19 @@ class Rate:
 
     def settle(self, reserved: float, used: float) -> None:
         """Return what was reserved and not used; owe what was used beyond."""
-        self.level = min(self._size, self.level + reserved - used)
+        self.level = min(self._burst, self.level + reserved - used)
 
     def resize(self, amount: float, now: float) -> None:
         """Change the rate, what has flowed in so far kept."""
         self._fill(now)
         self.per_minute = amount
-        self.level = min(self.level, self._size)
+        self.level = min(self.level, self._burst)
+
+    @property
+    def size(self) -> float:
+        """What flows in a minute."""
+        return self.per_minute
 
     def _fill(self, now: float) -> None:
-        self.level = min(self._size, self.level + max(0.0, now - self._at) * self.per_minute / 60)
+        self.level = min(self._burst, self.level + max(0.0, now - self._at) * self.per_minute / 60)
         self._at = max(self._at, now)

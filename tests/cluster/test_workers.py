@@ -79,7 +79,7 @@ def test_a_tail_leaves_no_permit_idle_and_few_partitions_open(tmp_path):
                 in_use.append(counts["in_flight"])
 
     with (
-        FakeServerProcess(latency=0.035, long_tail=True) as server,
+        FakeServerProcess(latency=0.07, long_tail=True) as server,
         LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):

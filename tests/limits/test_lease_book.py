@@ -26,7 +26,14 @@ def granted(grant: Grant | None) -> float:
 def test_one_member_gets_what_it_wants_up_to_all_there_is() -> None:
     book = LeaseBook({PERMITS: 8, REQUESTS: 600})
     grant = book.sync(Report("a", 0, {}, {PERMITS: 100, REQUESTS: 50}))
-    assert grant == Grant(0, {PERMITS: 8, REQUESTS: 50})
+    assert grant == Grant(0, {PERMITS: 8, REQUESTS: 600}, short=(PERMITS,))
+
+
+def test_what_nobody_wants_is_shared_evenly() -> None:
+    book = LeaseBook({PERMITS: 8})
+    for seq in range(2):
+        shares = [granted(book.sync(report(name, seq, held=held, want=0))) for name, held in (("a", 4), ("b", 0))]
+    assert shares == [4, 4], "a member that has work again begins without asking"
 
 
 def test_growth_counts_when_it_is_granted() -> None:
@@ -81,7 +88,7 @@ def test_small_wishes_are_met_and_the_rest_is_shared() -> None:
         shares = [
             granted(book.sync(report(name, seq, held=0, want=want))) for name, want in (("a", 1), ("b", 99), ("c", 99))
         ]
-    assert shares == [1, 4, 5]
+    assert shares == [1, 5, 4]
 
 
 @pytest.mark.parametrize(("total", "members"), [(1, 3), (7, 3), (256, 7), (5, 5), (3, 8)])

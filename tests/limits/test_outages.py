@@ -126,4 +126,4 @@ def test_the_smallest_wish_is_met_first_whoever_has_it() -> None:
     book = LeaseBook({PERMITS: 10})
     for seq in range(3):
         grants = [book.sync(Report(name, seq, {}, {PERMITS: want})) for name, want in (("a", 99), ("b", 99), ("c", 1))]
-    assert [grant.amounts[PERMITS] for grant in grants if grant] == [4, 5, 1]
+    assert [grant.amounts[PERMITS] for grant in grants if grant] == [5, 4, 1]

@@ -1,0 +1,99 @@
+"""The coordinator: keeps the lease books of all scopes on the scheduler, so that the cluster acts as one client.
+
+Workers ask it by RPC alone: a message of a kind that the other side does not know would close a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+from distributed import Scheduler, SchedulerPlugin
+
+from curator_llm.limits.lease_book import LeaseBook, Report
+
+#: Of the messages between workers and coordinator. Another one: every worker has its static share.
+VERSION = 1
+SYNC, STATUS, LEAVE = "curator_llm_sync", "curator_llm_status", "curator_llm_leave"
+
+
+class Coordinator(SchedulerPlugin):
+    """Lease books by scope, and what each engine of the cluster has done."""
+
+    name = "curator-llm"
+    idempotent = True
+
+    def __init__(self) -> None:
+        self._books: dict[str, LeaseBook] = {}
+        self._workers: dict[str, str] = {}  # by incarnation
+        self._nannies: dict[str, str] = {}
+        self._counts: dict[str, dict[str, float]] = {}
+
+    def start(self, scheduler: Scheduler) -> None:  # type: ignore[override]  # with an await in here two could start
+        """Take requests of workers and clients."""
+        self._scheduler = scheduler
+        scheduler.handlers.update({SYNC: self.sync, STATUS: self.status, LEAVE: self.leave})
+
+    def sync(
+        self,
+        version: int,
+        worker: str,
+        incarnation: str,
+        reports: dict[str, dict[str, Any]],
+        counts: dict[str, float],
+    ) -> dict[str, Any] | None:
+        """Take the reports of a worker's engine, by scope, and grant shares; None for another version's worker."""
+        if version != VERSION:
+            return None
+        self._workers[incarnation] = worker
+        self._counts[incarnation] = counts
+        state = self._scheduler.workers.get(worker)
+        if state is not None and state.nanny:
+            self._nannies[incarnation] = state.nanny
+        now, grants = time.monotonic(), {}
+        for scope, said in reports.items():
+            report = msgspec.convert(said, Report)
+            book = self._books.setdefault(scope, LeaseBook({}))
+            grant = book.sync(report, now, expected=len(self._scheduler.workers))
+            if grant is not None:
+                grants[scope] = msgspec.to_builtins(grant)
+        return {"grants": grants, "workers": len(self._scheduler.workers)}
+
+    def leave(self, incarnation: str) -> None:
+        """Take an engine off that has nothing in flight and starts nothing more."""
+        for book in self._books.values():
+            book.leave(incarnation)
+        self._workers.pop(incarnation, None)
+        self._nannies.pop(incarnation, None)
+
+    def status(self) -> dict[str, Any]:
+        """Return what all engines have done, those that are gone included, and what they may do at the moment."""
+        done: Counter[str] = Counter()
+        for counts in self._counts.values():
+            done.update(counts)
+        scopes = {
+            scope: {
+                "members": len(book.members),
+                "limits": book.totals,
+                "held": {name: book.held(name) for name in book.totals},
+                "window": None if book.window.size == float("inf") else book.window.size,
+            }
+            for scope, book in self._books.items()
+        }
+        return {"version": VERSION, "counts": dict(done), "scopes": scopes}
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Take off what a nanny's earlier process held: it has ended, or the nanny would not have started another."""
+        nanny = scheduler.workers[worker].nanny
+        for incarnation, known in list(self._nannies.items()):
+            if nanny and known == nanny and self._workers[incarnation] != worker:
+                self.leave(incarnation)
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002  Dask's signature
+        """Expect no more reports of a worker; it may be at work still, and report again."""
+        for incarnation, address in self._workers.items():
+            if address == worker:
+                for book in self._books.values():
+                    book.vanish(incarnation)
