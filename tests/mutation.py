@@ -40,6 +40,8 @@ def copy() -> None:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
+    for name in config["also_copy"]:  # mutmut copies these once more, and makes no directory for them
+        (COPY / "mutants" / name).parent.mkdir(parents=True, exist_ok=True)
 
 
 def outcomes() -> dict[str, Counter[str]]:
