@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from curator_llm.errors import CuratorLLMError, EngineError
@@ -31,6 +32,7 @@ class Batch:
         self._is_alive = is_alive
         self._outcomes: dict[int, Record | Skip] = {}
         self._paid: list[Record] = []
+        self._statuses: Counter[str] = Counter()
         self._missing = len(slots)
         self._error: CuratorLLMError | None = None
         self._lock = threading.Lock()
@@ -61,6 +63,7 @@ class Batch:
             if self._ended.is_set() or slot in self._outcomes:
                 return
             self._outcomes[slot] = record
+            self._statuses[record.status] += 1
             if is_paid and isinstance(record, Record):
                 self._paid.append(record)
             self._missing -= 1
@@ -99,6 +102,11 @@ class Batch:
     def paid(self) -> list[Record]:
         """Return the records that were paid for by rows of this batch."""
         return self._paid
+
+    def statuses(self) -> Counter[str]:
+        """Return how many rows have their outcome, by status."""
+        with self._lock:
+            return self._statuses.copy()
 
     def check_engine(self) -> None:
         """Fail the batch if the engine is gone."""

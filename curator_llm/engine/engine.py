@@ -24,6 +24,7 @@ from curator_llm.engine.lag import Lag
 from curator_llm.engine.leases import Leases
 from curator_llm.engine.line import Line
 from curator_llm.engine.purse import Purse
+from curator_llm.engine.row_counts import RowCounts
 from curator_llm.engine.scopes import Scopes
 from curator_llm.engine.spending import Spending
 from curator_llm.engine.transport.clients import HAS_ENDED
@@ -61,6 +62,7 @@ class Engine:
         self._batches: dict[Batch, str] = {}
         self._lines: dict[str, Line] = {}
         self._scopes = Scopes()
+        self.rows = RowCounts()
         self._leases = Leases(self._lines, self._scopes)
         self._on_need: Callable[[], object] = lambda: None
         self._transports = Transports()
@@ -179,14 +181,20 @@ class Engine:
 
         return asyncio.run_coroutine_threadsafe(called(), self._loop)
 
+    def counts(self) -> dict[str, dict[str, float]]:
+        """Return by scope what there was since the start (sent, done, by status, tokens, rows), and what there is."""
+        found: dict[str, dict[str, float]] = self.rows.by_scope()
+        for scope, line in list(self._lines.items()):
+            permits = line.allowance.permits
+            levels = {"in_flight": permits.in_flight, "limit": permits.cap, "backlog": line.backlog}
+            found.setdefault(scope, {}).update({**levels, **dict(line.counts)})
+        return found
+
     def snapshot(self) -> dict[str, float]:
-        """Return counts since the start: sent, done, by status, tokens, in flight, limit, backlog."""
+        """Return the counts of all scopes together."""
         total: dict[str, float] = {"in_flight": 0, "limit": 0, "backlog": 0}
-        for line in list(self._lines.values()):
-            total["in_flight"] += line.allowance.permits.in_flight
-            total["limit"] += line.allowance.permits.cap
-            total["backlog"] += line.backlog
-            for name, count in list(line.counts.items()):
+        for counts in self.counts().values():
+            for name, count in counts.items():
                 total[name] = total.get(name, 0) + count
         return total
 

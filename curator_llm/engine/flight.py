@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +158,17 @@ def record_of(flight: Flight, outcome: Reply | Fault, verdict: Verdict, step: Do
         budget=None if source.purse is None else source.purse.budget.name,
         spent=None if flight.spent is None else dict(flight.spent),
     )
+
+
+def count(counts: Counter[str], record: Record, operation: Operation) -> None:
+    """Count a record: done, its status, tokens, and dollars where there is a price."""
+    counts["done"] += 1
+    counts[record.status] += 1
+    counts["input_tokens"] += record.input_tokens or 0
+    counts["output_tokens"] += record.output_tokens or 0
+    cost_usd = operation.cost_usd(record)
+    if cost_usd is not None:
+        counts["cost_usd"] += cost_usd  # type: ignore[assignment]  # the only one that is not whole
 
 
 def unpaid_record_of(flight: Flight) -> Record:

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from curator_llm.engine.batch import Batch
-from curator_llm.engine.flight import Flight, Landing, Rank, Source, record_of, unpaid_record_of
+from curator_llm.engine.flight import Flight, Landing, Rank, Source, count, record_of, unpaid_record_of
 from curator_llm.engine.lag import Lag
 from curator_llm.engine.purse import Purse
 from curator_llm.engine.repeats import Repeats
@@ -382,15 +382,9 @@ class Line:
 
     def _keep(self, record: Record, flight: Flight) -> None:
         """Send a record on its way to the journal, and from there to whoever waits."""
-        self._count(record)
+        count(self.counts, record, flight.source.operation)
         self._unkept.add(flight)
         flight.source.store((record, flight))
-
-    def _count(self, record: Record) -> None:
-        self.counts["done"] += 1
-        self.counts[record.status] += 1
-        self.counts["input_tokens"] += record.input_tokens or 0
-        self.counts["output_tokens"] += record.output_tokens or 0
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -92,6 +92,12 @@ class Plan:
         return {request.key: request for _, request in self.todo}
 
     @property
+    def known(self) -> list[Record | Skip]:
+        """The outcomes of all other rows."""
+        found = (request if isinstance(request, Skip) else self.records.get(request.key) for request in self.requests)
+        return [outcome for outcome in found if outcome is not None]
+
+    @property
     def reused(self) -> int:
         """How many rows the journal has a reply for."""
         return sum(isinstance(request, Request) and request.key in self.records for request in self.requests)
@@ -174,23 +180,24 @@ def run_rows(
     todo = plan.todo
     answered: dict[int, Record | Skip] = {}
     paid: list[Record] = []
-    if todo:
-        batch = engine.submit(
-            todo,
-            endpoint=spec.endpoint,
-            operation=spec.operation,
-            journal=plan.journal,
-            run=spec.run,
-            budget=spec.budget,
-            tariff=spec.tariff,
-            began_at=started,
-        )
-        try:
-            wait(batch)
-            answered, paid = batch.outcomes(), batch.paid()
-        except BaseException:
-            engine.cancel(batch)
-            raise
+    with engine.rows.partition(spec.endpoint.limits.scope, plan.rows, plan.known) as rows:
+        if todo:
+            batch = rows.batch = engine.submit(
+                todo,
+                endpoint=spec.endpoint,
+                operation=spec.operation,
+                journal=plan.journal,
+                run=spec.run,
+                budget=spec.budget,
+                tariff=spec.tariff,
+                began_at=started,
+            )
+            try:
+                wait(batch)
+                answered, paid = batch.outcomes(), batch.paid()
+            except BaseException:
+                engine.cancel(batch)
+                raise
     outcomes: list[Record | Skip] = [
         request if isinstance(request, Skip) else answered.get(row) or plan.records[request.key]
         for row, request in enumerate(plan.requests)

@@ -81,6 +81,9 @@ class Operation(Protocol):
     def read(self, outcomes: Sequence[Record | Skip]) -> Values:
         """Return the values of `columns`, row by row."""
 
+    def cost_usd(self, record: Record) -> float | None:
+        """Return what a record cost; None without a price or a count."""
+
 
 def row_key(identity: str, path: str, sample: str, body: bytes) -> bytes:
     """Return the 16 bytes that name a request: who answers, what is sent, which sample.
