@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from dask.typing import Key
 from distributed import Worker, WorkerPlugin
 
 from curator_llm import config, runtime
@@ -41,6 +44,7 @@ class EnginePlugin(WorkerPlugin):
         self.lines = lines_of_worker(worker)
         self.places = ToldPlaces(worker)
         self.keeper = LeaseKeeper(worker)
+        self._released: dict[Key, Callable[[], object]] = {}
 
     async def setup(self, worker: Worker) -> None:  # noqa: ARG002  Dask passes it by name
         """Begin to report to the coordinator."""
@@ -50,6 +54,20 @@ class EnginePlugin(WorkerPlugin):
         """Send nothing more, let what is in flight end and be kept."""
         self.lines.flush(unfinished=True)
         await self.keeper.leave()
+
+    def transition(self, key: Key, start: str, finish: str, **_: Any) -> None:
+        """Tell a task that is at work that nobody wants it any more: Dask does not stop a running one."""
+        if start in {"executing", "long-running"} and finish == "released" and key in self._released:
+            self._released[key]()
+
+    @contextlib.contextmanager
+    def watched(self, key: Key, released: Callable[[], object]) -> Iterator[None]:
+        """Call `released` when a task is released while the context is open."""
+        self._released[key] = released
+        try:
+            yield
+        finally:
+            del self._released[key]
 
     def engine(self) -> Engine:
         """Return the worker's engine, which lives on what the coordinator grants."""

@@ -74,10 +74,12 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
         def wait(batch: Batch) -> None:
             plugin.places.tell(spec.output, spec.journal_directory())
             check = partial(_check, batch, worker, task)
-            _wait(batch.low_water.wait, check)
-            if not place.seceded and plugin.open_partitions.wait_for_room(place, batch, check):
-                _secede(worker)
-            _wait(batch.wait, check)
+            with plugin.watched(task, partial(engine.cancel, batch)):
+                _wait(batch.low_water.wait, check)
+                if not place.seceded and plugin.open_partitions.wait_for_room(place, batch, check):
+                    _secede(worker)
+                _wait(batch.wait, check)
+            check()
 
         return run_rows(frame, spec, engine, wait=wait, watch=watch)
 
@@ -106,7 +108,8 @@ def _check(batch: Batch, worker: Worker, task: Key) -> None:
 
     batch.check_engine()
     state = worker.state.tasks.get(task)
-    if state is None or state.state == "cancelled":
+    # One that was released, and is wanted again since, runs anew: the replies that came are kept.
+    if batch.cancelled or state is None or state.state == "cancelled":
         raise Reschedule
 
 

@@ -146,6 +146,23 @@ def test_a_cancelled_future_sends_nothing_more(tmp_path):
         assert ledger.requests < 200
 
 
+def test_a_task_that_is_cancelled_is_told_so_and_need_not_look(tmp_path, monkeypatch):
+    monkeypatch.setattr("curator_llm.cluster.task._LOOK_S", 60.0)
+    with (
+        FakeServer(latency=0.05) as server,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        lazy = stage(server.base_url, tmp_path / "j", 2)(rows(400, 2))
+        future = client.compute(lazy)
+        server.wait_until(lambda ledger: ledger.requests > 10)
+        future.cancel()
+        ledger = server.wait_until(lambda ledger: ledger.in_flight == 0)
+        assert ledger.requests < 100
+        assert client.compute(lazy).result()["a__status"].eq("ok").all(), "asked for again, the task runs anew"
+        assert server.ledger.requests == 400
+
+
 def test_rows_asked_by_one_worker_are_free_on_another(two_workers, tmp_path):
     with FakeServerProcess() as server:
         run = stage(server.base_url, tmp_path / "j", 8)
