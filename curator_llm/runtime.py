@@ -46,6 +46,13 @@ def engines() -> list[Engine]:
         return [engine for _, engine in _engines.values()]
 
 
+def counts(*, of_workers: bool) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the counts of the engines of Dask workers in this process, or of its own, by engine and scope."""
+    with _lock:
+        found = [engine for owner, engine in _engines.values() if (owner is not None) == of_workers]
+    return {engine.incarnation: engine.counts() for engine in found}
+
+
 def snapshot() -> dict[str, float]:
     """Return the counts of all engines of this process."""
     total: dict[str, float] = {}

@@ -6,16 +6,18 @@ Workers ask it by RPC alone: a message of a kind that the other side does not kn
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Any
 
 import msgspec
 from distributed import Scheduler, SchedulerPlugin
 
+from curator_llm.cluster.cluster_counts import ClusterCounts
 from curator_llm.limits.lease_book import LeaseBook, Report
 
 #: Of the messages between workers and coordinator. Another one: every worker has its static share.
 VERSION = 1
+#: Workers report once a second, or more seldom where there are many: the scheduler answers so many of them a second.
+WORKERS_A_SECOND = 100
 SYNC, STATUS, LEAVE = "curator_llm_sync", "curator_llm_status", "curator_llm_leave"
 
 
@@ -29,7 +31,7 @@ class Coordinator(SchedulerPlugin):
         self._books: dict[str, LeaseBook] = {}
         self._workers: dict[str, str] = {}  # by incarnation
         self._nannies: dict[str, str] = {}
-        self._counts: dict[str, dict[str, float]] = {}
+        self._counts = ClusterCounts()
 
     def start(self, scheduler: Scheduler) -> None:  # type: ignore[override]  # with an await in here two could start
         """Take requests of workers and clients."""
@@ -42,13 +44,14 @@ class Coordinator(SchedulerPlugin):
         worker: str,
         incarnation: str,
         reports: dict[str, dict[str, Any]],
-        counts: dict[str, float],
+        seq: int,
+        counts: dict[str, dict[str, float]],
     ) -> dict[str, Any] | None:
         """Take the reports of a worker's engine, by scope, and grant shares; None for another version's worker."""
         if version != VERSION:
             return None
         self._workers[incarnation] = worker
-        self._counts[incarnation] = counts
+        self._counts.take(incarnation, seq, counts, time.monotonic())
         state = self._scheduler.workers.get(worker)
         if state is not None and state.nanny:
             self._nannies[incarnation] = state.nanny
@@ -61,19 +64,20 @@ class Coordinator(SchedulerPlugin):
                 grants[scope] = msgspec.to_builtins(grant)
         return {"grants": grants, "workers": len(self._scheduler.workers)}
 
-    def leave(self, incarnation: str) -> None:
-        """Take an engine off that has nothing in flight and starts nothing more."""
+    def leave(self, incarnation: str, seq: int = 0, counts: dict[str, dict[str, float]] | None = None) -> None:
+        """Take an engine off that has nothing in flight and starts nothing more; it says what it did at last."""
+        if counts is not None:
+            self._counts.take(incarnation, seq, counts, time.monotonic())
+        self._counts.gone(incarnation)
         for book in self._books.values():
             book.leave(incarnation)
         self._workers.pop(incarnation, None)
         self._nannies.pop(incarnation, None)
 
     def status(self) -> dict[str, Any]:
-        """Return what all engines have done, those that are gone included, and what they may do at the moment."""
-        done: Counter[str] = Counter()
-        for counts in self._counts.values():
-            done.update(counts)
-        scopes = {
+        """Return what all engines have done, those that are gone included, what they do now, and what they may do."""
+        found = self._counts.status(time.monotonic(), interval_s=len(self._scheduler.workers) / WORKERS_A_SECOND)
+        books = {
             scope: {
                 "members": len(book.members),
                 "limits": book.totals,
@@ -82,7 +86,8 @@ class Coordinator(SchedulerPlugin):
             }
             for scope, book in self._books.items()
         }
-        return {"version": VERSION, "counts": dict(done), "scopes": scopes}
+        scopes = {scope: {**counts, **books.get(scope, {})} for scope, counts in found["scopes"].items()}
+        return {**found, "version": VERSION, "scopes": scopes}
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Take off what a nanny's earlier process held: it has ended, or the nanny would not have started another."""
@@ -95,5 +100,6 @@ class Coordinator(SchedulerPlugin):
         """Expect no more reports of a worker; it may be at work still, and report again."""
         for incarnation, address in self._workers.items():
             if address == worker:
+                self._counts.gone(incarnation)
                 for book in self._books.values():
                     book.vanish(incarnation)

@@ -17,13 +17,13 @@ from distributed import Worker
 from distributed.protocol.pickle import dumps
 
 from curator_llm import __version__, runtime
-from curator_llm.cluster.coordinator import LEAVE, SYNC, VERSION, Coordinator
+from curator_llm.cluster.coordinator import LEAVE, SYNC, VERSION, WORKERS_A_SECOND, Coordinator
 from curator_llm.engine.engine import Engine
 from curator_llm.engine.leases import Leases
 from curator_llm.limits.lease_book import Grant
 
-#: How often a worker reports; more seldom where there are many, so that the scheduler has to answer 100 a second.
-INTERVAL_S, WORKERS_A_SECOND = 1.0, 100
+#: How often a worker reports where there are few.
+INTERVAL_S = 1.0
 #: It reports after a quarter of that when a share has to move.
 EARLY = 0.25
 #: How long rows wait for the first grant, until the worker uses its static share.
@@ -52,6 +52,7 @@ class LeaseKeeper:
         self._registered = self._warned = False
         self._register_at = float("-inf")
         self._workers = 1
+        self._seq = 0
         self._synced_at = float("-inf")
         self._needed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -75,9 +76,10 @@ class LeaseKeeper:
         await asyncio.to_thread(runtime.close, self._worker)
         if self._task is not None:
             self._task.cancel()
-        if self._leases is not None and self._registered:
+        if self._engine is not None and self._leases is not None and self._registered:
+            last = {"seq": self._seq + 1, "counts": self._engine.counts()}
             with contextlib.suppress(Exception):  # a scheduler that is gone has no books
-                await self._call(LEAVE, incarnation=self._leases.incarnation)
+                await self._call(LEAVE, incarnation=self._leases.incarnation, **last)
 
     def _need(self) -> None:
         """Say that there are new rows. Called from task threads."""
@@ -143,7 +145,7 @@ class LeaseKeeper:
     async def _sync(self, engine: Engine, leases: Leases) -> None:
         """Report once, and take what is granted."""
         reports = await asyncio.wrap_future(engine.on_loop(lambda: leases.report(fraction_s=self._interval_s)))
-        seq = next((report.seq for report in reports.values()), 0)
+        seq = self._seq = next((report.seq for report in reports.values()), 0)
         sent_at = time.monotonic()
         answer = await self._call(
             SYNC,
@@ -151,7 +153,8 @@ class LeaseKeeper:
             worker=self._worker.address,
             incarnation=leases.incarnation,
             reports=msgspec.to_builtins(reports),
-            counts=engine.snapshot(),
+            seq=seq,
+            counts=engine.counts(),
         )
         if answer is None:
             self._registered = False

@@ -1,75 +1,139 @@
-"""What the engines of a cluster do right now, asked from outside. For a progress line: it never holds up the work."""
+"""Progress, for people: what the engines of a cluster, or of this process, do right now. It never holds up the work."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import socket
-from collections import Counter
-from dataclasses import dataclass, field
+import dataclasses
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
 
-from distributed import Client
+import dask.config
 
-from curator_llm import runtime
+from curator_llm.cluster.look import Look
+from curator_llm.cluster.sources import Cluster, Here, Source
 
-#: Of these a snapshot says how much there is, of all else how much there was since its engine started.
-_LEVELS = frozenset({"in_flight", "limit", "backlog"})
+if TYPE_CHECKING:
+    from distributed import Client
 
-Process = tuple[str, int]
+    from curator_llm.cluster.live import Live
 
 
-@dataclass
+#: Workers report once a second where there are few.
+_LAST_REPORT_S, _LOOK_S = 2.0, 0.1
+
+
 class Progress:
-    """Counts of all engines of a cluster since the first `look`, those of workers that are gone included.
+    """What `progress` returns.
 
     Parameters
     ----------
-    client : distributed.Client
+    client : distributed.Client, optional
+    total : int, optional
     timeout_s : float, default 5
-        How long a look may take.
+        How long a cluster may take to answer.
+    """
+
+    def __init__(self, client: Client | None = None, *, total: int | None = None, timeout_s: float = 5.0) -> None:
+        self._given = client or _current_client()
+        self._total = total
+        self._timeout_s = timeout_s
+        self._here = Here()
+        self._cluster: tuple[Client, Source] | None = None
+        self._before: Look | None = None
+        self._live: Live | None = None
+        self._bars: Any = None
+
+    def look(self) -> Look:
+        """Return what is known now: all since the cluster began, or since the context was opened.
+
+        Workers report about once a second. A cluster that does not answer gives what it said last. Sends no request to
+        a model.
+        """
+        look = Look.of(self._here.status(), total=self._total)
+        look = dataclasses.replace(look, workers=None)
+        client = self._given or _current_client()
+        if client is not None:
+            if self._cluster is None or self._cluster[0] is not client:
+                self._cluster = (client, Cluster(client, self._timeout_s))
+            ours = [dataclasses.replace(scope, name=f"{scope.name}, in this process") for scope in look.scopes]
+            look = Look.of(self._cluster[1].status(), total=self._total)
+            look = dataclasses.replace(look, scopes=(*look.scopes, *ours))
+        return look if self._before is None else look.since(self._before)
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self._before = None
+        self._before = self.look()
+
+    def __enter__(self) -> Self:
+        from curator_llm.cluster.live import Live, display_of
+
+        self.begin()
+        self._bars = dask.config.set({"curator-llm.progress": False})  # one display is enough
+        display = display_of(sys.stderr)
+        self._live = Live(self.look, display).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._live is not None:
+            if kind is None:
+                self._await_reports()
+            self._live.stop()
+            self._bars.__exit__(None, None, None)
+            self._live = None
+
+    def _await_reports(self) -> None:
+        """Wait until all workers have reported since the end: the display stays."""
+        ended_at = time.monotonic()
+        while time.monotonic() - ended_at < min(self.look().age_s, _LAST_REPORT_S):
+            time.sleep(_LOOK_S)
+
+    def __str__(self) -> str:
+        return str(self.look())
+
+    def _repr_html_(self) -> str:
+        return self.look()._repr_html_()
+
+
+def progress(client: Client | None = None, *, total: int | None = None) -> Progress:
+    """Show how rows are answered while a context is open, or look once.
+
+    On a terminal and in a notebook it is a display that stays in place, elsewhere (batch systems) a line each 30
+    seconds, on standard error. It says rows by status, rows and tokens a second, requests in flight and how many may
+    be, what was paid, how long it will take, and what holds it back, with what to try. It asks the scheduler alone,
+    twice a second, and sends no request to a model.
+
+    Parameters
+    ----------
+    client : distributed.Client, optional
+        Whose cluster; default the current client's. Without one, and beside it, the rows of this process are shown:
+        pandas frames, Dask's local schedulers.
+    total : int, optional
+        How many rows there are in all; a row that two stages ask counts twice. Partitions tell how many rows they have
+        as they begin, so without it the time left is that of the rows known so far.
+
+    Returns
+    -------
+    Progress
+        A context; ``look()`` returns one `Look`: a line as text, a table in a notebook, with ``scopes`` for figures.
 
     Examples
     --------
-    >>> Progress(client).look()["in_flight"]  # doctest: +SKIP
-    256.0
+    >>> import curator_llm
+    >>> with curator_llm.progress(total=300_000):  # doctest: +SKIP
+    ...     ddf.compute()
+    >>> print(curator_llm.progress().look())  # doctest: +SKIP
+    ok 1,200 · 1,200 of 2,000 rows known so far · 60.0 rows/s · 64 of 64 in flight
     """
-
-    client: Client
-    timeout_s: float = 5.0
-    _before: dict[Process, dict[str, float]] = field(default_factory=dict)
-    _last: dict[Process, dict[str, float]] = field(default_factory=dict)
-    _looked: bool = False
-
-    def look(self) -> dict[str, float]:
-        """Ask all workers; return counts by name: sent, done, statuses, tokens; in_flight, limit and backlog as of now.
-
-        Workers that do not answer in time count with what they said last, and with nothing in flight.
-        """
-        answers = self._ask()
-        if not self._looked:
-            self._looked, self._before = True, answers
-        self._last |= answers
-        total: Counter[str] = Counter()
-        for process, counts in self._last.items():
-            before = self._before.get(process, {})
-            for name, count in counts.items():
-                if name not in _LEVELS:
-                    total[name] += count - before.get(name, 0)  # type: ignore[assignment]  # counts are whole
-                elif process in answers:
-                    total[name] += count  # type: ignore[assignment]
-        return dict(total)
-
-    def _ask(self) -> dict[Process, dict[str, float]]:
-        async def ask() -> dict[str, tuple[Process, dict[str, float]]]:
-            # on the client's own loop `run` is a coroutine, which a timeout can end
-            return await asyncio.wait_for(self.client.run(_engines_here, on_error="ignore"), self.timeout_s)
-
-        answers: dict[str, tuple[Process, dict[str, float]]] = {}
-        with contextlib.suppress(Exception):
-            answers = self.client.sync(ask)
-        return dict(answers.values())  # workers that share a process share its engines
+    return Progress(client, total=total)
 
 
-def _engines_here() -> tuple[Process, dict[str, float]]:
-    return (socket.gethostname(), os.getpid()), runtime.snapshot()
+def _current_client() -> Client | None:
+    distributed = sys.modules.get("distributed")  # who has a client has loaded it
+    if distributed is None:
+        return None
+    try:
+        client: Client = distributed.Client.current()
+    except ValueError:
+        return None
+    return client

@@ -181,6 +181,11 @@ class Engine:
 
         return asyncio.run_coroutine_threadsafe(called(), self._loop)
 
+    @property
+    def incarnation(self) -> str:
+        """The name of this engine among all there are and were."""
+        return self._leases.incarnation
+
     def counts(self) -> dict[str, dict[str, float]]:
         """Return by scope what there was since the start (sent, done, by status, tokens, rows), and what there is."""
         found: dict[str, dict[str, float]] = self.rows.by_scope()

@@ -50,10 +50,11 @@ def is_wanted() -> bool:
     wanted = config.get("progress")
     if wanted is not None:
         return bool(wanted)
-    return sys.stderr.isatty() or _in_notebook()
+    return sys.stderr.isatty() or in_notebook()
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Tell whether this is the kernel of a notebook."""
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and "IPKernelApp" in shell.config
 

@@ -149,7 +149,7 @@ class Driver:
                 raise
             finally:
                 tally.answering_s = time.monotonic() - started
-        tally.held_back_by = held_back_by(engines.look())
+        tally.held_back_by = held_back_by(engines.look().all.counts)
         return len(pieces)
 
     def _ended(self, futures: list[Future[Any]]) -> Iterator[Future[Any]]:
