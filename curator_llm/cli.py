@@ -6,6 +6,7 @@ TLS, journal), 4 too many failed rows, 75 interrupted and resumable.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -22,6 +23,7 @@ from curator_llm.job.interrupts import SIGNALS
 from curator_llm.terminal import say, word
 
 if TYPE_CHECKING:
+    from curator_llm.job.file.cluster import ClusterSpec
     from curator_llm.job.file.job_file import Job
     from curator_llm.job.retries import Retry
 
@@ -37,6 +39,11 @@ _SET = click.option(
 )
 _SCHEDULER = click.option(
     "--scheduler", metavar="ADDRESS", help="Run on the cluster of this scheduler, tcp://10.0.0.1:8786."
+)
+_SCHEDULER_FILE = click.option(
+    "--scheduler-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Run on the cluster whose scheduler writes its address to this file, which is waited for.",
 )
 _WAIT = click.option("--wait", is_flag=True, help="Wait for another process that works in the run directory.")
 _DRY_RUN = click.option("--dry-run", "dry", is_flag=True, help="Count requests and show the first ones; send nothing.")
@@ -90,6 +97,7 @@ def console() -> None:
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Read the first N rows of the input alone.")
 @click.option("--changed", is_flag=True, help="Take a job that is not the one that was run in its run directory.")
 @_SCHEDULER
+@_SCHEDULER_FILE
 @_WAIT
 @_DRY_RUN
 def run(
@@ -98,6 +106,7 @@ def run(
     limit: int | None,
     changed: bool,
     scheduler: str | None,
+    scheduler_file: Path | None,
     wait: bool,
     dry: bool,
 ) -> None:
@@ -116,10 +125,11 @@ def run(
     Exit codes: 0 done; 1 crashed; 2 usage or job file; 3 stopped for good (key, model, quota, TLS, journal); 4 too many
     failed rows; 5 budget reached; 75 interrupted: run again to go on. The same word stands in report.json.
     """
+    from curator_llm.job.attach_order import from_options
     from curator_llm.job.file.job_file import load_job
 
     loaded = dataclasses.replace(load_job(job, settings), limit=limit)
-    code = _run(loaded, scheduler=scheduler, wait=wait, dry=dry, changed=changed)
+    code = _run(loaded, cluster=from_options(scheduler, scheduler_file), wait=wait, dry=dry, changed=changed)
     sys.exit(code)
 
 
@@ -143,6 +153,7 @@ def run(
 )
 @click.option("--drop", is_flag=True, help="Take the last retry back, of --stage if that is given; asks nothing.")
 @_SCHEDULER
+@_SCHEDULER_FILE
 @_WAIT
 @_DRY_RUN
 def retry(
@@ -152,6 +163,7 @@ def retry(
     settings: tuple[str, ...],
     drop: bool,
     scheduler: str | None,
+    scheduler_file: Path | None,
     wait: bool,
     dry: bool,
 ) -> None:
@@ -162,6 +174,7 @@ def retry(
     `run`.
     """
     from curator_llm.job.again import drop_retry, kept_job, retry_of
+    from curator_llm.job.attach_order import from_options
     from curator_llm.job.retries import check_statuses
 
     if drop == bool(statuses):
@@ -172,7 +185,13 @@ def retry(
         return
     check_statuses(statuses)
     with kept_job(run_dir) as job:
-        code = _run(job, retry_of(job, stage, statuses, settings), scheduler=scheduler, wait=wait, dry=dry)
+        code = _run(
+            job,
+            retry_of(job, stage, statuses, settings),
+            cluster=from_options(scheduler, scheduler_file),
+            wait=wait,
+            dry=dry,
+        )
     sys.exit(code)
 
 
@@ -252,19 +271,35 @@ def serve(model: str, port: int, slots: int) -> None:
 
 
 def _run(
-    job: Job, retry: Retry | None = None, *, scheduler: str | None, wait: bool, dry: bool, changed: bool = False
+    job: Job,
+    retry: Retry | None = None,
+    *,
+    cluster: ClusterSpec | None,
+    wait: bool,
+    dry: bool,
+    changed: bool = False,
 ) -> int:
+    from curator_llm.job.attach_order import cluster_or_step
     from curator_llm.job.check import check_job
     from curator_llm.job.dry_run import dry_run
-    from curator_llm.job.file.job_file import ClusterSpec
     from curator_llm.job.run import retries_of, run_job
+    from curator_llm.job.slurm_step import SlurmStep
 
-    if scheduler is not None:  # for this execution alone: the job that is kept has its own cluster
-        job = dataclasses.replace(job, cluster=ClusterSpec(scheduler=scheduler))
-    if not dry:
-        return run_job(job, say=_say, wait=wait, retry=retry, changed=changed).exit_code
-    dry_run(check_job(job, retries_of(job, retry)), say)
-    return 0
+    if cluster is not None:  # for this execution alone: the job that is kept has its own cluster
+        job = dataclasses.replace(job, cluster=cluster)
+    step = cluster_or_step(job.cluster)
+    with contextlib.ExitStack() as stack:
+        if isinstance(step, SlurmStep):
+            if dry and not step.is_driver:
+                return 0
+            if not step.is_driver:
+                step.serve()
+            elif not dry:
+                job = dataclasses.replace(job, cluster=stack.enter_context(step.cluster()))
+        if not dry:
+            return run_job(job, say=_say, wait=wait, retry=retry, changed=changed).exit_code
+        dry_run(check_job(job, retries_of(job, retry)), say)
+        return 0
 
 
 def _say(line: str) -> None:

@@ -19,8 +19,9 @@ import yaml
 from curator_llm import Budget, Endpoint, QueryModel, QueryRewardModel, errors, runtime
 from curator_llm.cli import main
 from curator_llm.frame.lines import plan_line, summary_line
+from curator_llm.job.file.cluster import CLUSTER_KEYS
 from curator_llm.job.file.filters import OPERATORS
-from curator_llm.job.file.job_file import ClusterSpec, load_job
+from curator_llm.job.file.job_file import load_job
 from curator_llm.job.file.stage_kinds import STAGES, parameters
 from curator_llm.job.meaning import differences
 from curator_llm.job.run import run_job
@@ -328,7 +329,7 @@ def test_the_job_of_the_page_runs_and_its_report_and_run_directory_hold_what_the
 def test_every_key_filter_and_option_is_on_the_page():
     text = JOBS.read_text(encoding="utf-8")
     keys = {field.name for field in dataclasses.fields(Endpoint)} | set(OPERATORS)
-    keys |= {field.name for field in dataclasses.fields(ClusterSpec)}
+    keys |= set(CLUSTER_KEYS)
     for kind in STAGES:
         keys |= set(parameters(kind))
     assert [key for key in sorted(keys) if not re.search(rf"\b{key}:|`{key}`", text)] == []

@@ -1,14 +1,17 @@
-"""The cluster a job runs on: one on this machine for the time of the run, or one that is there."""
+"""The cluster a job runs on: one of its own for the time of the run, or one that is there."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -17,11 +20,14 @@ from distributed import Client, Future, KilledWorker, LocalCluster, Worker, Work
 from curator_llm import runtime
 from curator_llm.cluster.journal_places import compare_journals
 from curator_llm.errors import RunError
-from curator_llm.job.file.job_file import ClusterSpec
+from curator_llm.job.cluster_class import started
+from curator_llm.job.file.cluster import ClassCluster, ClusterSpec, LocalWorkers, RunningCluster, ends_with_the_run
 from curator_llm.job.interrupts import SIGNALS
 
 _CONNECT_S = 30.0
+_FILE_S = 120.0
 _WORKERS_S = 120.0
+_LOOK_S = 0.1
 #: How long requests in flight may take when a run stops: batch systems and Kubernetes kill 30 s after SIGTERM.
 DRAIN_S = 20.0
 _RPC_S = 5.0
@@ -33,6 +39,7 @@ _ALLOWED_FAILURES = 20
 def attached(
     cluster: ClusterSpec,
     *,
+    say: Callable[[str], object] = lambda _: None,
     processes: bool = True,
     held_off: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[Client]:
@@ -41,35 +48,66 @@ def attached(
     Parameters
     ----------
     cluster : ClusterSpec
+    say : callable
+        Takes the lines for people: which cluster it is, and why.
     processes : bool, default True
         Whether a cluster on this machine has workers in processes of their own.
     held_off : callable
-        Gives the context in which such a cluster starts: one that is half there cannot be closed.
+        Gives the context in which the run's own cluster starts: one that is half there cannot be closed.
 
     Raises
     ------
+    ConfigurationError
+        When the class of a cluster cannot be used.
     RunError
         When the scheduler is not reached, or no worker comes.
     """
     with contextlib.ExitStack() as stack:
-        if cluster.scheduler is None:
-            with held_off():
-                local = stack.enter_context(_local_cluster(cluster, processes=processes))
-                client = stack.enter_context(Client(local))
-                stack.callback(_drain, client)
-                if processes:
-                    client.register_plugin(_OwnProcess())
-        else:
-            client = stack.enter_context(_connect(cluster.scheduler))
-        try:
-            client.wait_for_workers(1, timeout=_WORKERS_S)
-        except TimeoutError:
-            msg = (
-                f"No worker came to {client.scheduler.address} within {_WORKERS_S:g} s: start workers, then run again."
-            )
-            raise RunError(msg) from None
+        match cluster:
+            case RunningCluster():
+                client = stack.enter_context(
+                    _connect(cluster.scheduler or address_in(Path(cluster.scheduler_file or "")))
+                )
+            case LocalWorkers():
+                with held_off():
+                    client = stack.enter_context(Client(stack.enter_context(_local(cluster, processes=processes))))
+                    if processes:
+                        client.register_plugin(_OwnProcess())
+            case ClassCluster():
+                with held_off(), _own_scheduler():
+                    client = stack.enter_context(Client(stack.enter_context(started(cluster))))
+        if ends_with_the_run(cluster):
+            stack.callback(_drain, client)
+        _wait_for_worker(client, say, may_queue=isinstance(cluster, ClassCluster))
+        threads = client.nthreads()
+        where = "this machine" if isinstance(cluster, LocalWorkers) else _address(client)
+        say(
+            f"cluster: {where}, {len(threads)} worker{'s' * (len(threads) != 1)} with "
+            f"{sum(threads.values())} threads, {cluster.why}"
+        )
         compare_journals(client)
         yield client
+
+
+def address_in(file: Path) -> str:
+    """Return the address that a scheduler says in its file, which is waited for.
+
+    Raises
+    ------
+    RunError
+        When it does not come.
+    """
+    until = time.monotonic() + _FILE_S
+    while True:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not there yet, or half written
+            return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+        if time.monotonic() > until:
+            msg = (
+                f"No scheduler says its address in {str(file)!r} within {_FILE_S:g} s: start one with "
+                f"`dask scheduler --scheduler-file {file}`, on a file system that this machine shares."
+            )
+            raise RunError(msg)
+        time.sleep(_LOOK_S)
 
 
 def result_of(future: Future[Any]) -> Any:
@@ -99,9 +137,31 @@ def _connect(address: str) -> Client:
         raise RunError(msg) from None
 
 
-def _local_cluster(cluster: ClusterSpec, *, processes: bool) -> LocalCluster:
-    deaf = _deaf_children() if processes else nullcontext()
-    with dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES}), deaf:
+def _wait_for_worker(client: Client, say: Callable[[str], object], *, may_queue: bool) -> None:
+    """Wait for the first worker: those of a batch system may queue for hours, others are there or never come."""
+    while True:
+        try:
+            client.wait_for_workers(1, timeout=_WORKERS_S)
+        except TimeoutError:
+            if may_queue:
+                say(f"No worker has come to {_address(client)} yet: they may queue. Ctrl-C ends the wait.")
+                continue
+            msg = f"No worker came to {_address(client)} within {_WORKERS_S:g} s: start workers, then run again."
+            raise RunError(msg) from None
+        return
+
+
+def _address(client: Client) -> str:
+    scheduler: Any = client.scheduler
+    return str(scheduler.address)
+
+
+def _own_scheduler() -> AbstractContextManager[object]:
+    return dask.config.set({"distributed.scheduler.allowed-failures": _ALLOWED_FAILURES})
+
+
+def _local(cluster: LocalWorkers, *, processes: bool) -> LocalCluster:
+    with _own_scheduler(), _deaf_children() if processes else nullcontext():
         return LocalCluster(
             n_workers=cluster.n_workers,
             threads_per_worker=cluster.threads_per_worker,

@@ -12,10 +12,12 @@ import pandas as pd
 
 from curator_llm.errors import ConfigurationError
 from curator_llm.frame.stages import Stage
+from curator_llm.job.attach_order import chosen
 from curator_llm.job.data.inputs import Input, open_input
 from curator_llm.job.data.limit import FirstRows
 from curator_llm.job.data.outputs import output_schema
 from curator_llm.job.data.storage import Location, check_store
+from curator_llm.job.file.cluster import ClusterSpec, LocalWorkers, RunningCluster
 from curator_llm.job.file.filters import Filter
 from curator_llm.job.file.job_file import Job, LocalModel
 from curator_llm.job.pipeline import Step, build_steps, check_steps
@@ -71,8 +73,8 @@ def check_job(job: Job, retries: Sequence[Retry] = ()) -> CheckedJob:
     for name, endpoint in job.endpoints.items():
         if isinstance(endpoint, LocalModel):
             place = Place(job.file, f"endpoints.{name}")
-            if not _on_this_machine(job.cluster.scheduler):
-                msg = "an embedded model serves this machine alone: leave `scheduler` out, or name a server's base_url."
+            if not _on_this_machine(chosen(job.cluster)):
+                msg = "an embedded model serves this machine alone: name no other cluster, or name a server's base_url."
                 raise place.error(msg)
             endpoints[name] = endpoint.endpoint(_NOWHERE, make_local_server(endpoint, place).slots)
         else:
@@ -120,8 +122,14 @@ def depends_on(steps: tuple[Step, ...]) -> Mapping[str, str]:
     return found
 
 
-def _on_this_machine(scheduler: str | None) -> bool:
-    return scheduler is None or urlsplit(scheduler).hostname in {"127.0.0.1", "::1", "localhost"}
+def _on_this_machine(cluster: ClusterSpec) -> bool:
+    match cluster:
+        case LocalWorkers():
+            return True
+        case RunningCluster(scheduler=str(address)):
+            return urlsplit(address).hostname in {"127.0.0.1", "::1", "localhost"}
+        case _:
+            return False
 
 
 def _check_apart(job: Job) -> None:

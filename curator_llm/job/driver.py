@@ -16,12 +16,14 @@ from curator_llm.cluster.progress import Progress
 from curator_llm.errors import CuratorLLMError
 from curator_llm.frame.lines import held_back_by
 from curator_llm.job.attach import DRAIN_S, attached, result_of
+from curator_llm.job.attach_order import chosen
 from curator_llm.job.bill import run_name
 from curator_llm.job.check import CheckedJob, make_local_server
 from curator_llm.job.data.outputs import make_output
 from curator_llm.job.data.parts import join_lines, remove_strays
 from curator_llm.job.data.storage import Location
 from curator_llm.job.failures import check_failures
+from curator_llm.job.file.cluster import ends_with_the_run
 from curator_llm.job.file.filters import Filter
 from curator_llm.job.file.job_file import Job, LocalModel
 from curator_llm.job.interrupts import Interrupts
@@ -85,8 +87,9 @@ class Driver:
             endpoints = {name: self._started(job, name, endpoint, stack) for name, endpoint in job.endpoints.items()}
             steps = _of_run(build_steps(job, endpoints, retries), run, journal)
             self._announce(steps, checked.source.rows, journal, job.budget)
+            cluster = chosen(job.cluster)
             client = stack.enter_context(
-                attached(job.cluster, processes=self.processes, held_off=self.interrupts.held_off)
+                attached(cluster, say=self.say, processes=self.processes, held_off=self.interrupts.held_off)
             )
             pieces = self._answer(client, checked, steps, tally, partial)
         remove_strays(partial, range(pieces))
@@ -144,7 +147,7 @@ class Driver:
                     future.release()
             except BaseException as error:
                 client.cancel(futures)
-                if isinstance(error, KeyboardInterrupt) and checked.job.cluster.scheduler is None:
+                if isinstance(error, KeyboardInterrupt) and ends_with_the_run(chosen(checked.job.cluster)):
                     self.say(f"Stopping: replies in flight are awaited, for up to {DRAIN_S:g} s.")
                 raise
             finally:

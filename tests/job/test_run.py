@@ -76,8 +76,9 @@ def test_the_lines_say_what_is_asked_and_how_it_ended(kit):
     pd.DataFrame({"id": [1, 2, 3], "text": ["a", "http:400: b", None]}).to_parquet("docs.parquet")
     endpoints = {"fake": {**kit.given["endpoints"]["fake"], "price_usd": [1_000_000, 0]}}
     kit.run(endpoints=endpoints)
-    before, after, end = kit.lines
+    before, cluster, after, end = kit.lines
     assert before.startswith(f"topic: 3 rows, m at {kit.server.base_url}, replies kept in ")
+    assert cluster == "cluster: this machine, 1 worker with 2 threads, as nothing names another"
     assert after.startswith("topic: ok 1 · rejected 1 · skipped 1 (bad_request 1, null_input 1) · $3.00 · ")
     assert end == f"3 rows in {kit.directory / 'out'}"
 

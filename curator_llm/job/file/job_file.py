@@ -12,7 +12,7 @@
                                                # or prompt_file: prompts/topic.txt
       - filter: {column: topic__status, in: [ok]}
     budget: {max_cost_usd: 900}                # of the run, over all its executions
-    cluster: {n_workers: 4}                    # or {scheduler: "tcp://10.0.0.1:8786"}
+    cluster: {n_workers: 4}                    # or {scheduler: "tcp://10.0.0.1:8786"}, or {class: ..., kwargs: ...}
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dask.utils import parse_bytes
-
 from curator_llm.errors import ConfigurationError
 from curator_llm.job.data.input_output import Data, read_input, read_output
 from curator_llm.job.data.storage import read_location
+from curator_llm.job.file.cluster import ClusterSpec, read_cluster
 from curator_llm.job.file.filters import Filter
 from curator_llm.job.file.job_yaml import parse_yaml, yaml_text
 from curator_llm.job.file.overrides import with_settings
@@ -61,25 +60,6 @@ class LocalModel:
 
 
 @dataclass(frozen=True)
-class ClusterSpec:
-    """The cluster a job runs on: one on this machine, or one that is there.
-
-    Parameters
-    ----------
-    n_workers, threads_per_worker : int
-    memory_limit : str
-        Of each worker, for example ``4GiB``.
-    scheduler : str, optional
-        Address of a running scheduler, instead of the rest.
-    """
-
-    n_workers: int = 1
-    threads_per_worker: int = 2
-    memory_limit: str = "auto"
-    scheduler: str | None = None
-
-
-@dataclass(frozen=True)
 class Job:
     """A job as its file says it.
 
@@ -94,7 +74,8 @@ class Job:
     endpoints : mapping of str to Endpoint or LocalModel
     steps : tuple of Query or Filter
         In their order.
-    cluster : ClusterSpec
+    cluster : ClusterSpec, optional
+        None where the file says nothing: see `curator_llm.job.attach_order`.
     overrides : tuple of str
         What was set from outside.
     limit : int, optional
@@ -110,7 +91,7 @@ class Job:
     output: Data
     endpoints: Mapping[str, Endpoint | LocalModel]
     steps: tuple[Query | Filter, ...]
-    cluster: ClusterSpec
+    cluster: ClusterSpec | None
     overrides: tuple[str, ...] = ()
     limit: int | None = None
     budget: Budget | None = None
@@ -154,7 +135,7 @@ def read_job(text: str, place: Place, settings: Sequence[str] = ()) -> Job:
         output=read_output(given["output"], place / "output"),
         endpoints=endpoints,
         steps=_steps(given["stages"], place / "stages", endpoints, budget),
-        cluster=_cluster(given.get("cluster") or {}, place / "cluster"),
+        cluster=read_cluster(given["cluster"], place / "cluster") if given.get("cluster") else None,
         overrides=tuple(settings),
         budget=budget,
     )
@@ -239,24 +220,3 @@ def _step(value: Any, place: Place, endpoints: Mapping[str, object], budget: Bud
     if kind == "filter":
         return Filter.read(given[kind], place)
     return dataclasses.replace(Query.read(kind, given[kind], place, endpoints), budget=budget)
-
-
-def _cluster(value: Any, place: Place) -> ClusterSpec:
-    given = place.mapping(value, ["n_workers", "threads_per_worker", "memory_limit", "scheduler", "class"])
-    if "class" in given:
-        msg = "not supported yet: start the cluster yourself and give `scheduler: tcp://...`."
-        raise (place / "class").error(msg)
-    if "scheduler" in given:
-        if len(given) > 1:
-            msg = "`scheduler` names a cluster that is there: leave the other keys out."
-            raise place.error(msg)
-        return ClusterSpec(scheduler=(place / "scheduler").text(given["scheduler"], "tcp://10.0.0.1:8786"))
-    limit = given.pop("memory_limit", "auto")
-    numbers: dict[str, Any] = {name: (place / name).count(number) for name, number in given.items()}
-    try:
-        if limit != "auto":
-            parse_bytes(limit)
-    except (ValueError, TypeError, AttributeError):
-        msg = f"is {limit!r}: give a size such as '4GiB', or 'auto'."
-        raise (place / "memory_limit").error(msg) from None
-    return ClusterSpec(memory_limit=str(limit), **numbers)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from curator_llm.errors import JobFileError
-from curator_llm.job.file.job_file import ClusterSpec, load_job
+from curator_llm.job.file.cluster import LocalWorkers
+from curator_llm.job.file.job_file import load_job
 from curator_llm.job.file.query import Query
 
 STAGE = {"endpoint": "fake", "prompt": "{text}", "output": "topic"}
@@ -21,7 +22,7 @@ def test_a_job_file_becomes_frozen_values(kit):
     job = kit.load(cluster={"n_workers": 3, "memory_limit": "1GiB"})
     assert job.run_dir == kit.directory / "run"
     assert job.input.path == kit.directory / "docs.parquet"
-    assert job.cluster == ClusterSpec(n_workers=3, memory_limit="1GiB")
+    assert job.cluster == LocalWorkers(n_workers=3, memory_limit="1GiB")
     assert [step.kind for step in job.steps if isinstance(step, Query)] == ["query_model"]
     with pytest.raises(AttributeError):
         job.run_dir = "elsewhere"
@@ -89,7 +90,16 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_name(kit, plac
         ({"stages": [{"query_model": {**STAGE, "choices": True}}]}, "choices: is True: give a list such as [weather"),
         ({"stages": [{"query_model": {**STAGE, "endpoint": ["fake"]}}]}, "endpoint: is ['fake']: give text such as"),
         ({"stages": [{"query_model": {**STAGE, "sample_by": ["id"]}}]}, "sample_by: is ['id']: give text such as 'id'"),
-        ({"cluster": {"class": "dask_jobqueue.SLURMCluster"}}, "cluster.class: not supported yet"),
+        ({"cluster": {"class": "dask_jobqueue.SLURMCluster"}}, "cluster: asks for no workers"),
+        ({"cluster": {"class": "os.system"}}, "cluster.class: is 'os.system': a class is imported if its path begins"),
+        ({"cluster": {"class": "dask.a;b", "n_workers": 1}}, "cluster.class: is 'dask.a;b'"),
+        ({"cluster": {"class": "dask_x.C", "n_workers": 1}}, "curator-llm.job.cluster-classes in your Dask config"),
+        ({"cluster": {"class": "coiled.C", "kwargs": [1], "n_workers": 1}}, "cluster.kwargs: is [1]"),
+        ({"cluster": {"class": "coiled.C", "memory_limit": "1GiB"}}, "cluster: unknown key 'memory_limit'"),
+        ({"cluster": {"class": "coiled.C", "n_workers": 1, "kwargs": {"n_workers": 2}}}, "or twice"),
+        ({"cluster": {"class": "coiled.C", "adapt": {"minimum": 3, "maximum": 2}}}, "`maximum` is 2, below"),
+        ({"cluster": {"kwargs": {}}}, "cluster: unknown key 'kwargs'"),
+        ({"cluster": {"scheduler_file": "s.json", "n_workers": 2}}, "leave the other keys out"),
         ({"cluster": {"scheduler": "tcp://a:1", "n_workers": 2}}, "leave the other keys out"),
         ({"cluster": {"n_workers": 0}}, "cluster.n_workers: is 0"),
         ({"cluster": {"memory_limit": "much"}}, "cluster.memory_limit: is 'much'"),
