@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 DOCSTRINGS := build/docstrings
 
-.PHONY: help venv demo test reliability coverage mutation check format notebooks bench clean
+.PHONY: help venv demo test test-minutes reliability coverage mutation check format notebooks bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## Set up the virtual environment (.venv)
 
@@ -34,6 +34,9 @@ demo: $(READY) $(DOCSTRINGS)/sample.parquet ## Ask an embedded model about 40 do
 
 test: $(READY) ## Run the tests, on two cores; ARGS="-k journal" runs some
 	@$(BIN)/python -m pytest -q --numprocesses 2 $(ARGS)
+
+test-minutes: $(READY) ## Run the tests that take minutes: a cluster under a quota (4 minutes)
+	@$(BIN)/python -m pytest -q -n 0 -m minutes $(ARGS)
 
 reliability: $(READY) ## Run the scorecard of faults, kills and leaks (about 20 minutes); ARGS="R3 --seed 7" runs some
 	@$(BIN)/python -m tests.chaos.reliability $(ARGS)

@@ -144,7 +144,7 @@ class LeaseKeeper:
 
     async def _sync(self, engine: Engine, leases: Leases) -> None:
         """Report once, and take what is granted."""
-        reports = await asyncio.wrap_future(engine.on_loop(lambda: leases.report(fraction_s=self._interval_s)))
+        reports = await asyncio.wrap_future(engine.on_loop(lambda: leases.report(interval_s=self._interval_s)))
         seq = self._seq = next((report.seq for report in reports.values()), 0)
         sent_at = time.monotonic()
         answer = await self._call(

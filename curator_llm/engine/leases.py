@@ -14,6 +14,9 @@ from curator_llm.engine.scopes import Scopes
 from curator_llm.limits.allowance import PERMITS, REQUESTS, TOKENS
 from curator_llm.limits.lease_book import VALID_S, Grant, Report
 
+#: So much more than it takes now an engine asks for, where it does not lack it.
+HEADROOM = 1.5
+
 
 class Leases:
     """One member of the books of all scopes.
@@ -32,6 +35,7 @@ class Leases:
         self._scopes = scopes
         self._seq = 0
         self._short: dict[str, tuple[str, ...]] = {}
+        self._reported_at: dict[str, float] = {}
         self._told: dict[str, tuple[int, int]] = {}
         #: Whether this process is about to end: it wants nothing more.
         self.leaving = False
@@ -48,13 +52,13 @@ class Leases:
                 return True
         return False
 
-    def report(self, *, fraction_s: float) -> dict[str, Report]:
-        """Say what is held and wanted, by scope; `fraction_s` seconds pass until the next report."""
+    def report(self, *, interval_s: float) -> dict[str, Report]:
+        """Say what is held and wanted, by scope; `interval_s` seconds pass until the next report."""
         self._seq += 1
         now, reports = time.monotonic(), {}
         for scope, line in list(self._lines.items()):
             allowance = line.allowance
-            want = self._want(scope, line, fraction_s)
+            want = self._want(scope, line, interval_s)
             allowance.give_back(self._short.get(scope, ()), want, now)
             before, told = self._told.get(scope, (0, 0)), (allowance.answered, allowance.throttles)
             self._told[scope] = told
@@ -88,12 +92,25 @@ class Leases:
             line.allowance.grant(amounts, now)
             line.pump()
 
-    def _want(self, scope: str, line: Line, fraction_s: float) -> dict[str, float]:
+    def _want(self, scope: str, line: Line, interval_s: float) -> dict[str, float]:
+        """Say what could be used: of permits and of what there was too little of all, of the rest a bit more than now.
+
+        One who lacks tokens needs few requests a minute: they are of use where prompts are short.
+        """
         if self.leaving:
             return dict.fromkeys((PERMITS, REQUESTS, TOKENS), 0.0)
-        per_minute = line.backlog * 60 / fraction_s
-        return {
-            PERMITS: min(line.allowance.permits.in_flight + line.backlog, self._scopes.most_permits(scope)),
-            REQUESTS: per_minute,
-            TOKENS: per_minute * line.mean_tokens,
+        now, before = time.monotonic(), self._reported_at.get(scope)
+        self._reported_at[scope] = now
+        taken, missed = line.allowance.demand()
+        most = {REQUESTS: line.backlog * 60 / interval_s}
+        most[TOKENS] = most[REQUESTS] * line.mean_tokens
+        want: dict[str, float] = {
+            PERMITS: min(line.allowance.permits.in_flight + line.backlog, self._scopes.most_permits(scope))
         }
+        for name, all_of_it in most.items():
+            if before is None or name in missed:
+                want[name] = all_of_it
+            else:
+                more = HEADROOM * taken.get(name, 0.0) * 60 / max(now - before, 1e-3)
+                want[name] = min(all_of_it, more) if line.backlog else more
+        return want

@@ -41,6 +41,9 @@ class Allowance:
         self._paused_until = self._asked_until = now
         #: When what was granted is not valid any more, and nothing starts.
         self.expires_at = math.inf
+        #: What was taken of each resource since the last `demand`, and what there was too little of.
+        self._taken: dict[str, float] = {}
+        self._missed: set[str] = set()
         #: Good replies, and 429 or 503, so far.
         self.answered = self.throttles = 0
         self.window = Window()
@@ -62,12 +65,15 @@ class Allowance:
             wait_s, held_by = math.inf, "the coordinator's silence"
         for name, amount in cost.items():
             needed_s = self._resources[name].wait_s(amount, now)
+            if needed_s:
+                self._missed.add(name)
             if needed_s > wait_s:
                 wait_s, held_by = needed_s, name
         self.held_by = held_by
         if wait_s == 0:
             for name, amount in cost.items():
                 self._resources[name].take(amount)
+                self._taken[name] = self._taken.get(name, 0.0) + amount
             self.pace.started(now)
         return wait_s
 
@@ -133,6 +139,12 @@ class Allowance:
         """How much of each resource this line may use, or has in flight if that is more."""
         held = {name: resource.size for name, resource in self._resources.items()}
         return held | {PERMITS: max(self.permits.cap, self.permits.in_flight)}
+
+    def demand(self) -> tuple[dict[str, float], set[str]]:
+        """Return what was taken of each resource since the last time, and what there was too little of."""
+        taken, missed = self._taken, self._missed
+        self._taken, self._missed = {}, set()
+        return taken, missed
 
     def give_back(self, names: Collection[str], want: Mapping[str, float], now: float) -> None:
         """Keep no more of these resources than is wanted."""

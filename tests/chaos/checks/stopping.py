@@ -17,7 +17,7 @@ from tests.chaos.programs import start, start_dask
 from tests.chaos.scorecard import Figure, Setting
 
 ID = "R11"
-TITLE = "Ctrl-C, cancel, a client that is gone, a worker that is told to end"
+TITLE = "Ctrl-C, cancel, a client or a scheduler that is gone, a worker that is retired or told to end"
 IN_TESTS = False
 
 #: Rows of a partition.
@@ -63,8 +63,10 @@ def figures(setting: Setting) -> Iterator[Figure]:
             ways = {
                 "SIGTERM to a worker": lambda journal: _ended(client, server, journal, "--no-nanny"),
                 "SIGTERM to a nanny": lambda journal: _ended(client, server, journal, "--nanny"),
+                "retire_workers": lambda journal: _retired(client, server, journal),
             }
             yield from _measured(ways, server, setting)
+        yield from _measured({"scheduler killed": lambda journal: _headless(server, journal)}, server, setting)
 
 
 def _measured(ways: dict[str, Way], server: FakeServerProcess, setting: Setting) -> Iterator[Figure]:
@@ -154,3 +156,38 @@ def _ended(client: Client, server: FakeServerProcess, journal: Path, nanny: str)
         yield time.monotonic()
         worker.kill()
         future.cancel()
+
+
+@contextmanager
+def _retired(client: Client, server: FakeServerProcess, journal: Path) -> Iterator[float]:
+    """Retire one of two workers; the other one may not do its rows."""
+    parts = ("worker", client.scheduler.address, "--no-nanny", "--nthreads", "2", "--no-dashboard", "--name")
+    with start_dask(*parts, "retired") as retired, start_dask(*parts, "other") as other:
+        client.wait_for_workers(2)
+        ddf = partitioned(ROWS * PARTITIONS, PARTITIONS)
+        future = client.compute(asking(server.base_url, journal, PERMITS)(ddf), workers=["retired"])
+        _wait(server)
+        client.retire_workers(names=["retired"])
+        yield time.monotonic()
+        future.cancel()
+        retired.kill()
+        other.kill()
+
+
+@contextmanager
+def _headless(server: FakeServerProcess, journal: Path) -> Iterator[float]:
+    """Kill the scheduler under a worker that goes on for as long as it does not know."""
+    file = journal.parent / "scheduler.json"
+    with (
+        start_dask("scheduler", "--scheduler-file", str(file), "--no-dashboard", "--port", "0") as scheduler,
+        start_dask(
+            "worker", "--scheduler-file", str(file), "--no-nanny", "--nthreads", "2", "--no-dashboard"
+        ) as worker,
+    ):
+        client = Client(scheduler_file=str(file), set_as_default=False)
+        future = _under_way(client, server, journal)
+        scheduler.kill()
+        yield time.monotonic()
+        worker.kill()
+        client.close(timeout=1)
+        del future
