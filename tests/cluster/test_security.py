@@ -1,0 +1,76 @@
+"""Clusters that speak TLS, and those that should."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import types
+import warnings
+
+import dask.dataframe as dd
+import pandas as pd
+import pytest
+from distributed import Client, LocalCluster
+from distributed.security import Security
+
+from curator_llm import Endpoint, QueryModel
+from curator_llm.cluster.coordinator import STATUS
+from curator_llm.cluster.plain_schedulers import warn_of_plain_scheduler
+from curator_llm.testing import FakeServerProcess
+
+
+@pytest.fixture(scope="module")
+def security(tmp_path_factory) -> Security:
+    if shutil.which("openssl") is None:
+        pytest.skip("makes certificates with openssl")
+    place = tmp_path_factory.mktemp("tls")
+    command = "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=cluster"
+    subprocess.run(["openssl", *command.split()], cwd=place, check=True, capture_output=True)
+    cert, key = str(place / "cert.pem"), str(place / "key.pem")
+    roles = {
+        f"tls_{role}_{what}": path
+        for role in ("scheduler", "worker", "client")
+        for what, path in (("cert", cert), ("key", key))
+    }
+    return Security(tls_ca_file=cert, require_encryption=True, **roles)
+
+
+def test_a_cluster_with_tls_has_one_cap_and_says_nothing(security, tmp_path):
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, protocol="tls://", security=security, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+        FakeServerProcess(latency=0.02) as server,
+    ):
+        assert client.scheduler.address.startswith("tls://")
+        endpoint = Endpoint("m", base_url=server.base_url, max_concurrent_requests=8)
+        stage = QueryModel(endpoint, prompt="{text}", output="a", journal=str(tmp_path))
+        ddf = dd.from_pandas(pd.DataFrame({"text": [f"row {n}" for n in range(200)]}), npartitions=8)
+        assert stage(ddf).compute()["a__status"].eq("ok").all()
+        assert server.ledger.peak_in_flight <= 8
+        (book,) = client.sync(getattr(client.scheduler, STATUS))["scopes"].values()
+        assert book["members"] == 2
+
+
+def client_of(address: str) -> types.SimpleNamespace:
+    return types.SimpleNamespace(scheduler=types.SimpleNamespace(address=address))
+
+
+def test_a_scheduler_that_others_reach_without_tls_is_warned_of_once():
+    client = client_of("tcp://10.0.0.7:8786")
+    with pytest.warns(
+        UserWarning, match=r"tcp://10\.0\.0\.7:8786 can be reached .* without TLS.*run code on the workers"
+    ):
+        warn_of_plain_scheduler(client)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_plain_scheduler(client)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tls://10.0.0.7:8786", "wss://10.0.0.7:8786", "tcp://127.0.0.1:8786", "tcp://[::1]:1", "inproc://10.0.0.7/1/2"],
+)
+def test_tls_and_this_machine_need_no_warning(address):
+    warn_of_plain_scheduler(client_of(address))
