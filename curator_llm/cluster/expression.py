@@ -10,6 +10,8 @@ import dask.dataframe as dd
 import pandas as pd
 from dask.local import get_async
 
+from curator_llm.spec.endpoint import Endpoint
+
 _DASK = "dask.dataframe"
 
 
@@ -18,18 +20,26 @@ def is_dask_frame(frame: object) -> bool:
     return isinstance(frame, dd.DataFrame)
 
 
-def listen_to_workers() -> None:
-    """Have this process print the lines of its cluster's workers, if it is a client of one."""
+def listen_to_workers(endpoint: Endpoint) -> None:
+    """Have this process print the lines of its cluster's workers, if it is a client of one; check that cluster.
+
+    Raises
+    ------
+    RunError
+        When its scheduler or a worker has no curator_llm.
+    """
     if "distributed" not in sys.modules:
         return
     from distributed import default_client
 
+    from curator_llm.cluster.preflight import check_for_stage
     from curator_llm.cluster.stage_lines import listen
 
     try:
         client = default_client()
     except ValueError:
         return
+    check_for_stage(client, endpoint)
     listen(client)
 
 

@@ -162,14 +162,13 @@ class Stage:
         shown.append(("replies kept in", spec.journal_directory() or "nothing (journal=False)"))
         return html_table(f"{type(self).__name__} {spec.output!r}", shown)
 
-    @staticmethod
-    def _dask_room(frame: object) -> Any:
+    def _dask_room(self, frame: object) -> Any:
         """Return what knows Dask, loaded only when there is a Dask frame."""
         if "dask.dataframe" in sys.modules:
             from curator_llm.cluster import expression
 
             if expression.is_dask_frame(frame):
-                expression.listen_to_workers()
+                expression.listen_to_workers(self.spec.endpoint)
                 return expression
         msg = f"A stage takes a pandas or Dask DataFrame, not {type(frame).__name__}."
         raise ConfigurationError(msg)

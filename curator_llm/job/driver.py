@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed import Client, Future, as_completed
 
+from curator_llm.cluster.preflight import check_for_job
 from curator_llm.cluster.progress import Progress
 from curator_llm.errors import CuratorLLMError
 from curator_llm.frame.lines import held_back_by
@@ -91,6 +92,7 @@ class Driver:
             client = stack.enter_context(
                 attached(cluster, say=self.say, processes=self.processes, held_off=self.interrupts.held_off)
             )
+            check_for_job(client, _endpoints_of(steps), journal, self.say)
             pieces = self._answer(client, checked, steps, tally, partial)
         remove_strays(partial, range(pieces))
         if job.output.format == "jsonl" and job.output.path.suffix == ".jsonl":
@@ -167,6 +169,13 @@ class Driver:
             yield from batch
             if not batch:
                 time.sleep(_LOOK_S)
+
+
+def _endpoints_of(steps: tuple[Step, ...]) -> list[Endpoint]:
+    asking = [step for step in steps if not isinstance(step, Filter)]
+    return [
+        stage.spec.endpoint for step in asking for stage in (step.stages if isinstance(step, RetriedStage) else [step])
+    ]
 
 
 def _of_run(steps: tuple[Step, ...], run: str, journal: Path) -> tuple[Step, ...]:
