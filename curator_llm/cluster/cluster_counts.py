@@ -68,14 +68,14 @@ class ClusterCounts:
         if known is not None and seq < known.seq:
             self._engines[engine] = known
             return
-        if not self._trail or now - self._trail[-1][0] >= _STEP_S:
-            self._trail.append((now, {scope: total.copy() for scope, total in self._totals.items()}))
         self._taken_at = now
         counts = {scope: _with_answered(values) for scope, values in counts.items()}
         for scope, values in counts.items():
             before = known.counts.get(scope, {}) if known else {}
             self._add(scope, _rises(values, before), is_past=known is None)
         self._engines[engine] = _Engine(seq, counts, now)  # type: ignore[arg-type]  # made above
+        if not self._trail or now - self._trail[-1][0] >= _STEP_S:
+            self._trail.append((now, {scope: total.copy() for scope, total in self._totals.items()}))
         self._forget()
 
     @property

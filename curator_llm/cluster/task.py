@@ -60,6 +60,8 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
             engine.set_share(0, _pool_size())  # the processes of Dask's pool know nothing of each other
         with here.partition(spec, engine) as watch:
             return run_rows(frame, spec, engine, wait=lambda batch: _wait_here(batch, watch), watch=watch)
+    from distributed.metrics import context_meter
+
     from curator_llm.cluster.plugin import plugin_of
 
     plugin = plugin_of(worker)
@@ -74,14 +76,17 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
         def wait(batch: Batch) -> None:
             plugin.places.tell(spec.output, spec.journal_directory())
             check = partial(_check, batch, worker, task)
-            with plugin.watched(task, partial(engine.cancel, batch)):
+            with plugin.watched(task, partial(engine.cancel, batch)), context_meter.meter("llm-wait"):
                 _wait(batch.low_water.wait, check)
                 if not place.seceded and plugin.open_partitions.wait_for_room(place, batch, check):
                     _secede(worker)
                 _wait(batch.wait, check)
             check()
 
-        return run_rows(frame, spec, engine, wait=wait, watch=watch)
+        result = run_rows(frame, spec, engine, wait=wait, watch=watch)
+        tokens = sum((record.input_tokens or 0) + (record.output_tokens or 0) for record in result.paid)
+        context_meter.digest_metric("llm", tokens, "tokens")  # a number of Dask's dashboard, as the wait is
+        return result
 
 
 def _wait_here(batch: Batch, watch: PartitionLines | None) -> None:
