@@ -50,6 +50,8 @@ class Coordinator(SchedulerPlugin):
         """Take the reports of a worker's engine, by scope, and grant shares; None for another version's worker."""
         if version != VERSION:
             return None
+        for other in [known for known, address in self._workers.items() if address == worker and known != incarnation]:
+            self.leave(other)  # a worker has one engine: the other one has ended
         self._workers[incarnation] = worker
         self._counts.take(incarnation, seq, counts, time.monotonic())
         state = self._scheduler.workers.get(worker)
@@ -62,6 +64,8 @@ class Coordinator(SchedulerPlugin):
             grant = book.sync(report, now, expected=len(self._scheduler.workers))
             if grant is not None:
                 grants[scope] = msgspec.to_builtins(grant)
+            if state is None:  # removed, and at work still: nobody says when it ends
+                book.vanish(incarnation)
         return {"grants": grants, "workers": len(self._scheduler.workers)}
 
     def leave(self, incarnation: str, seq: int = 0, counts: dict[str, dict[str, float]] | None = None) -> None:
@@ -69,8 +73,10 @@ class Coordinator(SchedulerPlugin):
         if counts is not None:
             self._counts.take(incarnation, seq, counts, time.monotonic())
         self._counts.gone(incarnation)
-        for book in self._books.values():
+        for scope, book in list(self._books.items()):
             book.leave(incarnation)
+            if not book.members:
+                del self._books[scope]
         self._workers.pop(incarnation, None)
         self._nannies.pop(incarnation, None)
 

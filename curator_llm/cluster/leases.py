@@ -10,7 +10,8 @@ import contextlib
 import logging
 import random
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 from distributed import Worker
@@ -31,6 +32,8 @@ FIRST_GRANT_S = 2.0
 #: A scheduler that refused is asked again after this time.
 REFUSED_S = 60.0
 _RPC_TIMEOUT_S = 10.0
+
+_T = TypeVar("_T")
 
 log = logging.getLogger("distributed.curator_llm")
 
@@ -144,7 +147,7 @@ class LeaseKeeper:
 
     async def _sync(self, engine: Engine, leases: Leases) -> None:
         """Report once, and take what is granted."""
-        reports = await asyncio.wrap_future(engine.on_loop(lambda: leases.report(interval_s=self._interval_s)))
+        reports = await _on_engine(engine, lambda: leases.report(interval_s=self._interval_s))
         seq = self._seq = next((report.seq for report in reports.values()), 0)
         sent_at = time.monotonic()
         answer = await self._call(
@@ -164,7 +167,7 @@ class LeaseKeeper:
         grants = {scope: msgspec.convert(grant, Grant) for scope, grant in answer["grants"].items()}
         if grants:
             self._granted = True
-            await asyncio.wrap_future(engine.on_loop(lambda: leases.take(seq, grants, sent_at)))
+            await _on_engine(engine, lambda: leases.take(seq, grants, sent_at))
 
     async def _fall_back(self, engine: Engine, reason: str = "") -> None:
         """Use the static share: no coordinator answers, and the limits have to hold all the same.
@@ -192,3 +195,8 @@ class LeaseKeeper:
         """Ask the scheduler."""
         limit_s = _RPC_TIMEOUT_S if self._granted else FIRST_GRANT_S
         return await asyncio.wait_for(getattr(self._worker.scheduler, name)(**arguments), limit_s)
+
+
+async def _on_engine(engine: Engine, function: Callable[[], _T]) -> _T:
+    """Call a function on the engine's loop; one that ends meanwhile does not call it any more."""
+    return await asyncio.wait_for(asyncio.wrap_future(engine.on_loop(function)), _RPC_TIMEOUT_S)

@@ -175,11 +175,16 @@ class Engine:
         RuntimeError
             When the engine has ended.
         """
+        done: concurrent.futures.Future[_T] = concurrent.futures.Future()
 
-        async def called() -> _T:
-            return function()
+        def call() -> None:
+            try:
+                done.set_result(function())
+            except Exception as error:  # noqa: BLE001  it belongs to who asked
+                done.set_exception(error)
 
-        return asyncio.run_coroutine_threadsafe(called(), self._loop)
+        self._loop.call_soon_threadsafe(call)
+        return done
 
     @property
     def incarnation(self) -> str:

@@ -161,9 +161,11 @@ class LeaseBook:
                     self.leave(name)
 
     def _follow_limits(self) -> None:
-        """Let the lowest of the members' limits hold."""
-        present = [member.last.limits for member in self.members.values() if not member.vanished]
-        said = [limits for limits in present if limits]
+        """Let the lowest limits hold of the members that are at work: those of idle ones may be of an earlier run."""
+        present = [member.last for member in self.members.values() if not member.vanished and member.last.limits]
+        said = [report.limits for report in present if report.want.get(PERMITS)] or [
+            report.limits for report in present
+        ]
         if said:
             names = {name for limits in said for name in limits}
             self.totals = {name: min(limits[name] for limits in said if name in limits) for name in sorted(names)}
@@ -192,7 +194,8 @@ class LeaseBook:
         wanted = {
             other: member.last.want.get(resource, 0.0) for other, member in self.members.items() if not member.vanished
         }
-        total = self._available(resource)
+        lost = sum(member.held.get(resource, 0.0) for member in self.members.values() if member.vanished)
+        total = max(0.0, self._available(resource) - lost)
         shares = fill(wanted, total)
         if resource == PERMITS:
             shares = self._in_whole_permits(shares, now)

@@ -210,3 +210,73 @@ def test_when_messages_arrive_all_permits_are_used() -> None:
             member.hear(grant)
             member.in_flight = min(member.in_flight, member.cap)
     assert sum(member.cap for member in members) == 10
+
+
+def test_a_member_that_leaves_frees_its_share_at_once() -> None:
+    book = LeaseBook({PERMITS: 8})
+    book.sync(report("a", 0))
+    book.leave("a")
+    assert granted(book.sync(report("b", 0))) == 8
+
+
+def test_the_share_of_a_member_that_vanished_comes_back_when_its_last_request_must_have_ended() -> None:
+    book = LeaseBook({PERMITS: 8, REQUESTS: 80})
+    want = {PERMITS: 100, REQUESTS: 1e6}
+    book.sync(Report("a", 0, {}, want, longest_s=600), now=10.0)
+    book.vanish("a")
+    for now, permits, rate in [(11.0, 0, 0), (69.0, 0, 0), (71.0, 0, 80), (669.0, 0, 80), (671.0, 8, 80)]:
+        grant = book.sync(Report("b", int(now), {}, want, longest_s=600), now=now)
+        assert grant is not None
+        assert grant.amounts == {PERMITS: permits, REQUESTS: rate}, now
+
+
+def test_a_member_that_was_taken_for_dead_and_reports_is_one_again() -> None:
+    book = LeaseBook({PERMITS: 8})
+    book.sync(report("a", 0))
+    book.vanish("a")
+    assert granted(book.sync(report("a", 1, held=8), now=1_000.0)) == 8
+
+
+def test_members_that_start_together_start_alike() -> None:
+    book = LeaseBook({PERMITS: 9})
+    shares = [granted(book.sync(report(name, 0), expected=2)) for name in "ab"]
+    assert shares == [5, 4]
+
+
+def test_the_lowest_limits_of_those_at_work_hold() -> None:
+    book = LeaseBook({})
+    limits = [{PERMITS: 9, REQUESTS: 60}, {PERMITS: 4}, {PERMITS: 2}]
+    for name, want, known in zip("abc", (9, 9, 0), limits, strict=True):
+        book.sync(Report(name, 0, {}, {PERMITS: want}, limits=known))
+    assert book.totals == {PERMITS: 4, REQUESTS: 60}
+
+
+def test_who_has_no_permit_has_its_turn() -> None:
+    book = LeaseBook({PERMITS: 1})
+    held = dict.fromkeys("abc", 0.0)
+    turns = []
+    for second in range(30):
+        for name in held:
+            held[name] = granted(book.sync(report(name, second, held=held[name]), now=float(second)))
+        turns += [name for name, share in held.items() if share]
+        assert sum(held.values()) <= 1
+    assert set(turns) == set("abc")
+
+
+def test_a_pause_that_one_member_was_asked_for_holds_for_all() -> None:
+    book = LeaseBook({PERMITS: 8})
+    book.sync(Report("a", 0, {}, {PERMITS: 8}, pause_s=5.0), now=10.0)
+    grant = book.sync(report("b", 0), now=12.0)
+    assert grant is not None
+    assert grant.pause_s == 3.0
+
+
+def test_throttling_that_members_tell_of_cuts_the_requests_of_all_once_for_each_burst() -> None:
+    book = LeaseBook({PERMITS: 16})
+    book.sync(report("a", 0), now=0.0, expected=2)
+    book.sync(report("b", 0), now=0.0)
+    throttled = [Report(name, 1, {PERMITS: 8}, {PERMITS: 100}, throttled=3) for name in "ab"]
+    shares = [granted(book.sync(one, now=1.0)) for one in throttled]
+    assert shares == [6, 6]
+    answered = [Report(name, 2, {PERMITS: 6}, {PERMITS: 100}, answered=50) for name in "ab"]
+    assert sum(granted(book.sync(one, now=2.0)) for one in answered) > 12, "good replies open it again"
