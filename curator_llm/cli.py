@@ -229,6 +229,31 @@ def stop(run_dir: Path) -> None:
 
 
 @main.command()
+@click.argument("run_dir", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--scheduler", metavar="ADDRESS", help="Of the cluster of this scheduler, tcp://10.0.0.1:8786.")
+@click.option(
+    "--scheduler-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Of the cluster whose scheduler has written its address to this file.",
+)
+def status(run_dir: Path | None, scheduler: str | None, scheduler_file: Path | None) -> None:
+    """Say how far the run in RUN_DIR is, from this or another machine, or how it ended.
+
+    With --scheduler or --scheduler-file: what the workers of that cluster have done so far, in all its runs. Rows by
+    status, speed, requests in flight, cost, time left, what holds it back and what to try. Sends no request to a model.
+    """
+    from curator_llm.job.status import address_in, cluster_status, run_status
+
+    if sum(given is not None for given in (run_dir, scheduler, scheduler_file)) != 1:
+        msg = "Give RUN_DIR, --scheduler or --scheduler-file."
+        raise click.UsageError(msg)
+    if run_dir is not None:
+        say(run_status(run_dir))
+    else:
+        say(cluster_status(scheduler or address_in(scheduler_file or Path())))
+
+
+@main.command()
 @_RUN_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print report.json as it is.")
 def report(run_dir: Path, as_json: bool) -> None:

@@ -14,6 +14,9 @@ from curator_llm.wire.exchange import STATUSES
 
 Counts = Mapping[str, float]
 
+#: What holds a run back that has rows waiting, and so much of its permits in use.
+_CAP, _FULL = "max_concurrent_requests", 0.9
+
 
 @dataclass(frozen=True)
 class ScopeLook:
@@ -99,10 +102,13 @@ class ScopeLook:
         'max_concurrent_requests: 8 of 8 in flight; try 16'
         """
         held_by = held_back_by(self.recent) if self.rows_open else None
-        if held_by == "max_concurrent_requests":
-            if not self.levels.get("backlog"):
+        waiting = self.levels.get("backlog", 0)
+        if held_by is None and waiting and self.in_flight >= max(1, _FULL * self.limit):
+            held_by = _CAP
+        if held_by == _CAP:
+            if not waiting:
                 return None  # the last rows are in flight
-            return f"{held_by}: {self.in_flight:,} of {self.limit:,} in flight; try {2 * self.limit:,}"
+            return f"{_CAP}: {self.in_flight:,} of {self.limit:,} in flight; try {2 * self.limit:,}"
         for resource in (REQUESTS, TOKENS):
             if held_by == f"max_{resource}" and resource in self.limits:
                 size = self.limits[resource]

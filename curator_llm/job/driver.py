@@ -33,6 +33,7 @@ from curator_llm.job.places import Place
 from curator_llm.job.progress import ProgressReporter
 from curator_llm.job.report import Tally
 from curator_llm.job.retries import RetriedStage, Retry
+from curator_llm.job.status import findable
 from curator_llm.spec.budget import Budget
 from curator_llm.spec.endpoint import Endpoint
 
@@ -93,6 +94,8 @@ class Driver:
                 attached(cluster, say=self.say, processes=self.processes, held_off=self.interrupts.held_off)
             )
             check_for_job(client, _endpoints_of(steps), journal, self.say)
+            total = checked.source.rows * len(tally.stages) if ends_with_the_run(cluster) else None
+            stack.enter_context(findable(job.run_dir, client.scheduler_info()["address"], total=total))
             pieces = self._answer(client, checked, steps, tally, partial)
         remove_strays(partial, range(pieces))
         if job.output.format == "jsonl" and job.output.path.suffix == ".jsonl":

@@ -8,6 +8,7 @@
       report.json      how the last execution ended
       _SUCCESS         stands there when it ended well
       lease/           who works here now
+      scheduler.json   while it is at work: whom `curator-llm status` asks
 """
 
 from __future__ import annotations
