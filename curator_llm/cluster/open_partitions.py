@@ -6,6 +6,7 @@ of seceded tasks is what bounds the rest.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ _LOOK_S = 0.02
 class Place:
     """An open partition."""
 
-    def __init__(self, *, seceded: bool) -> None:
+    def __init__(self, *, seceded: bool, size_bytes: int) -> None:
         self.seceded = seceded
+        self.size_bytes = size_bytes
 
 
 class OpenPartitions:
@@ -32,21 +34,26 @@ class OpenPartitions:
         How many may be open at once; never fewer than threads.
     threads : int
         Of the worker.
+    most_bytes : float
+        How large they may be together; beyond that no further one is opened.
     """
 
-    def __init__(self, most: int, threads: int) -> None:
+    def __init__(self, most: int, threads: int, most_bytes: float = math.inf) -> None:
         self.peak = 0
         self._most_seceded = max(0, most - threads)
+        self._most_bytes = most_bytes
         self._open = 0
+        self._open_bytes = 0
         self._seceded = 0
         self._lock = threading.Lock()
 
     @contextmanager
-    def one(self, *, seceded: bool) -> Iterator[Place]:
+    def one(self, *, seceded: bool, size_bytes: int = 0) -> Iterator[Place]:
         """Hold a partition open; `seceded` if its task has left its thread in an earlier stage."""
-        place = Place(seceded=seceded)
+        place = Place(seceded=seceded, size_bytes=size_bytes)
         with self._lock:
             self._open += 1
+            self._open_bytes += place.size_bytes
             self._seceded += place.seceded
             self.peak = max(self.peak, self._open)
         try:
@@ -54,6 +61,7 @@ class OpenPartitions:
         finally:
             with self._lock:
                 self._open -= 1
+                self._open_bytes -= place.size_bytes
                 self._seceded -= place.seceded
 
     def wait_for_room(self, place: Place, batch: Batch, check: Callable[[], object]) -> bool:
@@ -61,7 +69,7 @@ class OpenPartitions:
         while not batch.ended:
             check()
             with self._lock:
-                if self._seceded < self._most_seceded:
+                if self._seceded < self._most_seceded and self._open_bytes < self._most_bytes:
                     self._seceded += 1
                     place.seceded = True
                     return True

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from dask.typing import Key
+from dask.utils import parse_bytes
 from distributed import Worker, WorkerPlugin
 
 from curator_llm import config, runtime
@@ -40,7 +42,7 @@ class EnginePlugin(WorkerPlugin):
         # Dask lists a plugin before it sets it up, and other tasks find it there: all is ready by then.
         self._worker = worker
         most = int(config.get("engine.max-open-partitions"))
-        self.open_partitions = OpenPartitions(most, worker.state.nthreads)
+        self.open_partitions = OpenPartitions(most, worker.state.nthreads, _most_open_bytes(worker))
         self.lines = lines_of_worker(worker)
         self.places = ToldPlaces(worker)
         self.keeper = LeaseKeeper(worker)
@@ -86,6 +88,15 @@ def plugin_of(worker: Worker) -> EnginePlugin:
                 plugin = EnginePlugin(worker)
                 _on_loop(worker, worker.plugin_add(plugin, name=PLUGIN_NAME, catch_errors=False))
     return plugin  # type: ignore[no-any-return]
+
+
+def _most_open_bytes(worker: Any) -> float:
+    """Return how large open partitions may be together: as configured, or a tenth of the worker's memory."""
+    said = config.get("engine.max-open-bytes")
+    if said is not None:
+        return float(parse_bytes(said))
+    limit = worker.memory_manager.memory_limit
+    return limit / 10 if limit else math.inf
 
 
 def _on_loop(worker: Any, coroutine: Any) -> Any:

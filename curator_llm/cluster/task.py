@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import dask.config
+from dask.sizeof import sizeof
 from dask.system import CPU_COUNT
 
 from curator_llm import runtime
@@ -68,7 +69,7 @@ def run_partition(frame: pd.DataFrame, spec: StageSpec, worker: Worker | None) -
     engine = plugin.engine()
 
     with (
-        plugin.open_partitions.one(seceded=_has_seceded(worker)) as place,
+        plugin.open_partitions.one(seceded=_has_seceded(worker), size_bytes=sizeof(frame)) as place,
         plugin.lines.partition(spec, engine) as watch,
     ):
         task = worker.get_current_task()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 
+import dask
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
@@ -182,3 +183,18 @@ def test_a_plugin_that_another_task_finds_while_it_is_added_is_ready(tmp_path):
         runtime.close(worker)
         assert plugin.open_partitions.peak == 0
         plugin.lines.flush()
+
+
+def test_large_partitions_are_opened_one_after_another(tmp_path):
+    with (
+        dask.config.set({"curator-llm.engine.max-open-bytes": "1 MiB"}),
+        FakeServer() as server,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        ddf = dd.from_pandas(pd.DataFrame({"n": range(12), "text": "x" * 800_000}), npartitions=6)
+        endpoint = Endpoint("m", base_url=server.base_url, max_concurrent_requests=64)
+        out = QueryModel(endpoint, prompt="{n}", output="a", journal=str(tmp_path))(ddf)
+        assert out["a__status"].compute().tolist() == ["ok"] * 12
+        (peak,) = client.run(lambda dask_worker: dask_worker.plugins["curator-llm"].open_partitions.peak).values()
+        assert peak == 1
