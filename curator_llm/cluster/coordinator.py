@@ -33,7 +33,7 @@ class Coordinator(SchedulerPlugin):
         self._nannies: dict[str, str] = {}
         self._counts = ClusterCounts()
 
-    def start(self, scheduler: Scheduler) -> None:  # type: ignore[override]  # with an await in here two could start
+    async def start(self, scheduler: Scheduler) -> None:  # with an await in here two could start
         """Take requests of workers and clients."""
         self._scheduler = scheduler
         scheduler.handlers.update({SYNC: self.sync, STATUS: self.status, LEAVE: self.leave})

@@ -25,9 +25,11 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def start_dask(*arguments: str) -> subprocess.Popen[str]:
-    """Start a scheduler or a worker as its command line does."""
+    """Start a scheduler or a worker as its command line does; only this machine reaches it."""
     return start(
         "import sys; from distributed.cli import dask_scheduler, dask_worker\n"
         "{'scheduler': dask_scheduler, 'worker': dask_worker}[sys.argv.pop(1)].main()",
         *arguments,
+        "--host",
+        "127.0.0.1",
     )
