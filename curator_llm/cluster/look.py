@@ -126,7 +126,7 @@ class ScopeLook:
         return dataclasses.replace(self, counts=counts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Look:
     """What the engines of a cluster, or of this process, did and do.
 
@@ -212,7 +212,8 @@ class Look:
         by_status = " · ".join(f"{name} {int(statuses[name]):,}" for name in STATUSES if statuses.get(name))
         known = self.total or whole.rows_known
         facts = [("status", by_status or "no answer yet"), ("rows", self._rows(done, known))]
-        facts.append(("speed", f"{whole.rows_per_s:,.1f} rows/s"))
+        if whole.recent_s > 0:
+            facts.append(("speed", f"{whole.rows_per_s:,.1f} rows/s"))
         if whole.tokens_per_s:
             facts.append(("tokens", f"{whole.tokens_per_s:,.0f} tokens/s"))
         if whole.limit:
@@ -229,6 +230,9 @@ class Look:
 
     def __str__(self) -> str:
         return " · ".join(f"{name} {fact}" if name == "held back by" else fact for name, fact in self.facts)
+
+    def __repr__(self) -> str:
+        return f"<Look: {self}>"
 
     def _repr_html_(self) -> str:
         rows: list[tuple[object, ...]] = list(self.facts)

@@ -33,7 +33,11 @@ class Here:
 
     def status(self) -> dict[str, Any]:
         """Return what it did and does."""
-        return self._taken(runtime.counts(of_workers=False))
+        status = self._taken(runtime.counts(of_workers=False))
+        for scope, limits in runtime.limits().items():
+            if scope in status["scopes"]:
+                status["scopes"][scope]["limits"] = limits
+        return status
 
     def _taken(self, answers: ByEngine) -> dict[str, Any]:
         self._looks += 1

@@ -191,6 +191,10 @@ class Engine:
         """The name of this engine among all there are and were."""
         return self._leases.incarnation
 
+    def limits(self) -> dict[str, dict[str, float]]:
+        """Return by scope the lowest limits that its endpoints ask for."""
+        return {scope: self._scopes.limits(scope) for scope in list(self._lines)}
+
     def counts(self) -> dict[str, dict[str, float]]:
         """Return by scope what there was since the start (sent, done, by status, tokens, rows), and what there is."""
         found: dict[str, dict[str, float]] = self.rows.by_scope()

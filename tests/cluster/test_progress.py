@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dask.dataframe as dd
 import pandas as pd
@@ -234,6 +235,7 @@ def test_waiting_and_tokens_are_among_the_metrics_of_dask(client, server):
             "ok 1,200 · 1,200 of 3,000 rows (40 %) · 60.0 rows/s · 30 s left",
         ),
         (look_of(100, counts={"rows ok": 50}), "ok 50 · 50 of 100 rows (50 %) · 0.0 rows/s"),
+        (look_of(100, counts={"rows ok": 50}, recent_s=0.0), "ok 50 · 50 of 100 rows (50 %)"),
         (
             look_of(720_005, counts={"rows ok": 5}, recent={"rows answered": 1_000}),
             "ok 5 · 5 of 720,005 rows (0 %) · 100.0 rows/s · 2.0 h left",
@@ -244,10 +246,23 @@ def test_the_line_says_what_is_known_and_nothing_else(look, line):
     assert str(look) == line
 
 
+def test_the_line_of_the_page_is_what_is_printed():
+    page = Path(__file__).parents[2].joinpath("docs", "progress.md").read_text(encoding="utf-8")
+    levels = {"in_flight": 64, "limit": 64, "backlog": 500, "open rows": 796}
+    look = look_of(
+        3_000,
+        counts={"rows ok": 1_200, "rows failed": 4, "cost_usd": 0.5},
+        levels=levels,
+        recent={"rows answered": 600, "input_tokens": 4_000, "output_tokens": 1_000},
+    )
+    assert f"\n{look}\n" in page
+
+
 @pytest.mark.parametrize(
     ("held_by", "more", "said"),
     [
         ("permits", {}, "max_concurrent_requests: 8 of 8 in flight; try 16"),
+        ("nothing that was counted", {}, "max_concurrent_requests: 8 of 8 in flight; try 16"),
         (
             "requests_per_minute",
             {"limits": {"permits": 8, "requests_per_minute": 600}},
@@ -275,8 +290,8 @@ def test_what_holds_a_run_back_is_said_with_what_to_try(held_by, more, said):
 @pytest.mark.parametrize(
     ("levels", "recent"),
     [
-        (WORKING, {"sent": 100, "held by permits": 20}),
         ({**WORKING, "backlog": 0}, {"sent": 100, "held by permits": 90}),
+        ({**WORKING, "in_flight": 5}, {"sent": 100}),
         ({}, {"sent": 100, "held by outage": 90}),
     ],
 )
