@@ -108,7 +108,7 @@ class Leases:
             PERMITS: min(line.allowance.permits.in_flight + line.backlog, self._scopes.most_permits(scope))
         }
         for name, all_of_it in most.items():
-            if before is None or name in missed:
+            if before is None or name in missed or (line.backlog and not taken):
                 want[name] = all_of_it
             else:
                 more = HEADROOM * taken.get(name, 0.0) * 60 / max(now - before, 1e-3)
