@@ -143,7 +143,7 @@ def test_two_workers_have_two_engines_for_any_number_of_partitions_and_endpoints
     def engines(dask_worker):
         from curator_llm import runtime
 
-        return len(runtime.engines()), dask_worker.plugins["curator-llm"].keeper is not None
+        return len(runtime.counts(of_workers=True)), dask_worker.plugins["curator-llm"].keeper is not None
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=4, processes=processes, dashboard_address=":0") as cluster,
