@@ -15,7 +15,7 @@ from curator_llm.limits.allowance import PERMITS, REQUESTS, TOKENS
 from curator_llm.limits.lease_book import VALID_S, Grant, Report
 
 #: So much more than it takes now an engine asks for, where it does not lack it.
-HEADROOM = 1.5
+HEADROOM = 1.1
 
 
 class Leases:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import dask
 import dask.dataframe as dd
@@ -14,7 +16,7 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster, wait
 
-from curator_llm import Endpoint, QueryModel
+from curator_llm import Budget, Endpoint, QueryModel
 from curator_llm.cluster.coordinator import STATUS
 from curator_llm.testing import FakeServerProcess, answer_to
 
@@ -157,3 +159,44 @@ def test_two_workers_have_two_engines_for_any_number_of_partitions_and_endpoints
         found = client.run(engines)
         assert set(found.values()) == {(1 if processes else 2, True)}
         assert len(books(client)) == 2
+
+
+def test_a_cluster_that_ends_leaves_no_thread_socket_or_file(tmp_path):
+    before = {thread.name for thread in threading.enumerate()}
+    with FakeServerProcess(latency=0.02) as one, FakeServerProcess(latency=0.02) as two:
+        with (
+            LocalCluster(n_workers=2, threads_per_worker=4, processes=False, dashboard_address=":0") as cluster,
+            Client(cluster),
+        ):
+            ddf = dd.from_pandas(texts(320), npartitions=32)
+            out = dask.compute(*[stage(server.base_url, tmp_path / "j", 8)(ddf) for server in (one, two)])
+            assert all(all_answered(frame) for frame in out)
+            assert one.ledger.connections
+        for server in (one, two):
+            server.wait_until(lambda ledger: not ledger.connections)
+    engines = [thread.name for thread in threading.enumerate() if thread.name.startswith("curator-llm engine")]
+    assert set(engines) <= before
+    files = [file.resolve() for file in Path("/proc/self/fd").iterdir()]
+    assert [file for file in files if file.is_relative_to(tmp_path)] == []
+
+
+def test_a_budget_is_that_of_all_workers_together(tmp_path):
+    with cluster_of(4, threads=1) as (_, client), FakeServerProcess(latency=0.02) as server:
+        budget = Budget(max_requests=300)
+        endpoint = Endpoint("m", base_url=server.base_url, max_concurrent_requests=16)
+        run = QueryModel(
+            endpoint,
+            prompt="{text}",
+            output="a",
+            generation={"max_tokens": 16},
+            budget=budget,
+            journal=str(tmp_path),
+        )
+        assert len(client.scheduler_info()["workers"]) == 4
+        out = run(dd.from_pandas(texts(900), npartitions=24)).compute()
+        assert server.ledger.requests <= 300
+        assert server.ledger.requests >= 0.97 * 300
+        assert out["a__status"].value_counts().to_dict() == {
+            "not_attempted": 900 - server.ledger.requests,
+            "ok": server.ledger.requests,
+        }
