@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections import Counter
 
@@ -15,16 +16,16 @@ from curator_llm import Endpoint, QueryModel
 from curator_llm.testing import FakeServerProcess
 from curator_llm.testing.ledger import Seen
 
-REQUESTS, TOKENS = 1_200, 72_000  # a minute
+#: A minute's. Rows of 20 to 100 words and their replies take 77 tokens, so both are nearly used up at once.
+REQUESTS, TOKENS = 1_200, 90_000
 REPLY_TOKENS = 16
-#: The first half of the rows is bound by requests, the second one by tokens.
-SHORT, LONG = 1_900, 1_000
+ROWS = 3_500
 WINDOW_S = 10
 
 
 def rows() -> pd.DataFrame:
-    few, many = " ".join(["word"] * 6), " ".join(["word"] * 100)
-    return pd.DataFrame({"text": [*(f"{few} {n}" for n in range(SHORT)), *(f"{many} {n}" for n in range(LONG))]})
+    draw = random.Random(1)
+    return pd.DataFrame({"text": [f"{'word ' * draw.randint(20, 100)}{n}" for n in range(ROWS)]})
 
 
 def shares_used(seen: list[Seen], started_s: float) -> list[float]:
@@ -59,7 +60,7 @@ def test_a_quota_is_used_and_not_exceeded_while_workers_join_retire_and_die(tmp_
         stage = QueryModel(
             endpoint, prompt="{text}", output="a", generation={"max_tokens": REPLY_TOKENS}, journal=str(tmp_path)
         )
-        future = client.compute(stage(dd.from_pandas(rows(), npartitions=58)))
+        future = client.compute(stage(dd.from_pandas(rows(), npartitions=70)))
         server.wait_until(lambda ledger: ledger.requests >= 1_200, timeout_s=120)
         cluster.scale(6)
         server.wait_until(lambda ledger: ledger.requests >= 1_600, timeout_s=120)
