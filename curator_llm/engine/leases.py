@@ -59,7 +59,7 @@ class Leases:
         for scope, line in list(self._lines.items()):
             allowance = line.allowance
             want = self._want(scope, line, interval_s)
-            allowance.give_back(self._short.get(scope, ()), want, now)
+            allowance.give_back(want if self.leaving else self._short.get(scope, ()), want, now)
             before, told = self._told.get(scope, (0, 0)), (allowance.answered, allowance.throttles)
             self._told[scope] = told
             reports[scope] = Report(

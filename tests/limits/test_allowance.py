@@ -147,3 +147,38 @@ def test_it_says_what_holds_the_line_back() -> None:
     allowance.pause(until=100.0)
     allowance.take(allowance.cost(100), now=0.0)
     assert allowance.held_by == "throttling"
+
+
+def test_nothing_starts_once_a_grant_is_too_old() -> None:
+    allowance = Allowance({PERMITS: 1}, now=0.0)
+    allowance.expires_at = 60.0
+    assert allowance.take(allowance.cost(0), now=60.0) == math.inf
+    assert "coordinator" in allowance.held_by
+    allowance.expires_at = 120.0
+    assert allowance.take(allowance.cost(0), now=60.0) == 0
+
+
+def test_it_holds_what_is_in_flight_above_a_smaller_share() -> None:
+    allowance = Allowance({PERMITS: 2, REQUESTS: 600}, now=0.0)
+    for _ in range(2):
+        allowance.take(allowance.cost(0), now=0.0)
+    allowance.give_back([PERMITS, TOKENS], {PERMITS: 1, REQUESTS: 0, TOKENS: 0}, now=0.0)
+    assert allowance.permits.cap == 1
+    assert allowance.held == {PERMITS: 2, REQUESTS: 600}
+
+
+def test_it_tells_what_was_taken_and_what_was_missed_since_the_last_time() -> None:
+    allowance = Allowance({PERMITS: 9, REQUESTS: 600, TOKENS: 60}, now=0.0)
+    allowance.take(allowance.cost(1), now=0.0)
+    allowance.take(allowance.cost(1), now=0.0)
+    assert allowance.demand() == ({PERMITS: 1, REQUESTS: 1, TOKENS: 1}, {TOKENS})
+    assert allowance.demand() == ({}, set())
+
+
+def test_it_tells_how_long_a_server_asked_to_wait_and_not_how_long_it_waits_by_itself() -> None:
+    allowance = Allowance({PERMITS: 4}, now=0.0)
+    allowance.pause(until=9.0)
+    assert allowance.pause_asked_s(now=0.0) == 0
+    allowance.throttled(sent_at=0.0, now=1.0, until=6.0, spread=0.0)
+    assert allowance.pause_asked_s(now=2.0) == 4
+    assert (allowance.answered, allowance.throttles) == (0, 1)
