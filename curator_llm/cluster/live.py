@@ -81,6 +81,8 @@ class Lines:
 class RewrittenLine:
     """One line that is rewritten, for terminals without rich.
 
+    It stands below the cursor, so that lines that others print stand whole above it.
+
     Parameters
     ----------
     stream : TextIO
@@ -96,14 +98,15 @@ class RewrittenLine:
 
     def show(self, look: Look) -> None:
         """Write it over the one before; a line that wraps could not be rewritten."""
-        self._write(word(look)[: shutil.get_terminal_size().columns - 1])
+        width = shutil.get_terminal_size().columns - 1
+        self._write(f"\n{word(look.line(width))[:width]}\x1b[A\r")
 
     def end(self, look: Look) -> None:
         """Leave the last line, whole, or none."""
         self._write(f"{word(look)}\n" if self._keeps else "")
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"\r\x1b[K{text}")
+        self._stream.write(f"\x1b[J{text}")
         self._stream.flush()
 
 

@@ -16,6 +16,8 @@ Counts = Mapping[str, float]
 
 #: What holds a run back that has rows waiting, and so much of its permits in use.
 _CAP, _FULL = "max_concurrent_requests", 0.9
+#: What a narrow terminal does without, first to last.
+_LEAST = ("tokens", "requests", "speed", "cost")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class ScopeLook:
         for resource in (REQUESTS, TOKENS):
             if held_by == f"max_{resource}" and resource in self.limits:
                 size = self.limits[resource]
-                return f"{held_by}: {size:,.0f}; try {2 * size:,.0f} if the quota is that high"
+                return f"{held_by}: {size:,.0f}; try {2 * size:,.0f} if the quota allows"
         if held_by == "the server's throttling" and self.window is not None and self.window < self.limit:
             return f"{held_by}: try max_concurrent_requests={max(1, int(self.window)):,}, or ask for a higher quota"
         return held_by
@@ -222,14 +224,24 @@ class Look:
             is_part = any(scope.cost_usd is None and scope.counts.get("done") for scope in self.scopes)
             facts.append(("cost", f"{'at least ' * is_part}{dollars(whole.cost_usd)}"))
         if whole.rows_per_s > 0 and known > done:
-            what = "left" if self.total else "left for the rows known so far"
+            what = "left" if self.total else "left for these"
             facts.append(("time", f"{duration((known - done) / whole.rows_per_s)} {what}"))
         if self.held_back_by:
             facts.append(("held back by", self.held_back_by))
         return facts
 
+    def line(self, width: int | None = None) -> str:
+        """Return one line; one for a terminal of `width` columns leaves out what matters least, and is cut at last."""
+        facts = dict(self.facts)
+        for least in ("", *_LEAST):
+            facts.pop(least, None)
+            line = " · ".join(f"{name} {fact}" if name == "held back by" else fact for name, fact in facts.items())
+            if width is None or len(line) <= width:
+                return line
+        return line[:width]
+
     def __str__(self) -> str:
-        return " · ".join(f"{name} {fact}" if name == "held back by" else fact for name, fact in self.facts)
+        return self.line()
 
     def __repr__(self) -> str:
         return f"<Look: {self}>"

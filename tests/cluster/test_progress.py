@@ -25,6 +25,8 @@ from curator_llm.errors import CuratorLLMError
 from curator_llm.testing import FakeServer
 
 WORKING = {"in_flight": 8, "limit": 8, "backlog": 40, "open rows": 50}
+ROWS = "ok 9 · 9 of 59 rows known so far"
+HELD = "17 s left for these · held back by max_concurrent_requests: 8 of 8 in flight; try 16"
 
 
 class Terminal(io.StringIO):
@@ -227,7 +229,7 @@ def test_waiting_and_tokens_are_among_the_metrics_of_dask(client, server):
             ),
             (
                 "ok 1,200 · failed 4 · 1,204 of 2,000 rows known so far · 60.0 rows/s · 500 tokens/s"
-                " · 64 of 64 in flight · $0.50 · 13 s left for the rows known so far"
+                " · 64 of 64 in flight · $0.50 · 13 s left for these"
             ),
         ),
         (
@@ -266,12 +268,12 @@ def test_the_line_of_the_page_is_what_is_printed():
         (
             "requests_per_minute",
             {"limits": {"permits": 8, "requests_per_minute": 600}},
-            "max_requests_per_minute: 600; try 1,200 if the quota is that high",
+            "max_requests_per_minute: 600; try 1,200 if the quota allows",
         ),
         (
             "tokens_per_minute",
             {"limits": {"permits": 8, "tokens_per_minute": 9_000}},
-            "max_tokens_per_minute: 9,000; try 18,000 if the quota is that high",
+            "max_tokens_per_minute: 9,000; try 18,000 if the quota allows",
         ),
         (
             "throttling",
@@ -358,15 +360,30 @@ def test_a_terminal_has_a_table_that_is_redrawn_and_stays():
     assert "20 of 40 rows (50 %)" in terminal.getvalue().rpartition("\x1b[1A")[2]
 
 
-def test_a_terminal_without_rich_has_one_line_that_is_rewritten_and_cut_to_its_width(monkeypatch):
+def test_a_terminal_without_rich_has_one_line_below_the_cursor_that_is_rewritten_and_fits(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setenv("COLUMNS", "24")
     terminal = Terminal()
     display = display_of(terminal)
     assert isinstance(display, RewrittenLine)
     shown_live(display, look_of(40, counts={"rows ok": 10}), look_of(40, counts={"rows ok": 20}))
-    assert terminal.getvalue().startswith("\r\x1b[Kok 10 · 10 of 40 rows (\r")
-    assert terminal.getvalue().endswith("\r\x1b[Kok 20 · 20 of 40 rows (50 %) · 0.0 rows/s\n")
+    assert terminal.getvalue().startswith("\x1b[J\nok 10 · 10 of 40 rows (\x1b[A\r\x1b[J\n")
+    assert terminal.getvalue().endswith("\x1b[Jok 20 · 20 of 40 rows (50 %) · 0.0 rows/s\n")
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (200, f"{ROWS} · 3.0 rows/s · 5 tokens/s · 8 of 8 in flight · {HELD}"),
+        (160, f"{ROWS} · 3.0 rows/s · 8 of 8 in flight · {HELD}"),
+        (140, f"{ROWS} · 3.0 rows/s · {HELD}"),
+        (130, f"{ROWS} · {HELD}"),
+        (20, ROWS[:20]),
+    ],
+)
+def test_a_narrow_terminal_does_without_what_matters_least(width, line):
+    recent = {"rows answered": 30, "input_tokens": 50}
+    assert look_of(counts={"rows ok": 9}, levels=WORKING, recent=recent).line(width) == line
 
 
 def test_a_display_that_breaks_does_not_break_the_work():
