@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 from distributed import Scheduler, SchedulerPlugin
+from distributed.scheduler import WorkerState
 
 from curator_llm.cluster.cluster_counts import ClusterCounts
+from curator_llm.limits.allowance import PERMITS
 from curator_llm.limits.lease_book import LeaseBook, Report
 
 #: Of the messages between workers and coordinator. Another one: every worker has its static share.
@@ -101,6 +103,16 @@ class Coordinator(SchedulerPlugin):
         for incarnation, known in list(self._nannies.items()):
             if nanny and known == nanny and self._workers[incarnation] != worker:
                 self.leave(incarnation)
+
+    def valid_workers_downscaling(self, scheduler: Scheduler, workers: list[WorkerState]) -> list[WorkerState]:  # noqa: ARG002
+        """Spare workers that have requests in flight when a cluster shrinks: these would be paid twice."""
+        busy = {
+            self._workers[incarnation]
+            for book in self._books.values()
+            for incarnation, member in book.members.items()
+            if member.last.want.get(PERMITS) and incarnation in self._workers
+        }
+        return [worker for worker in workers if worker.address not in busy]
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002  Dask's signature
         """Expect no more reports of a worker; it may be at work still, and report again."""

@@ -200,3 +200,13 @@ def test_a_budget_is_that_of_all_workers_together(tmp_path):
             "not_attempted": 900 - server.ledger.requests,
             "ok": server.ledger.requests,
         }
+
+
+def test_a_cluster_that_shrinks_spares_workers_with_requests_in_flight(tmp_path):
+    with cluster_of(3, threads=1) as (cluster, client), FakeServerProcess(latency=0.2) as server:
+        at_work, *idle = client.scheduler_info()["workers"]
+        future = client.submit(stage(server.base_url, tmp_path, 8), texts(200), workers=[at_work], pure=False)
+        server.wait_until(lambda ledger: ledger.requests > 20)
+        assert set(cluster.scheduler.workers_to_close(n=3)) == set(idle)
+        assert all_answered(future.result())
+        until(lambda: set(cluster.scheduler.workers_to_close(n=3)) == {at_work, *idle})
