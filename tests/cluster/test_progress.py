@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask.dataframe as dd
+import nbformat
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
+from nbclient import NotebookClient
 
 import curator_llm
 from curator_llm import Endpoint, QueryModel
@@ -168,6 +170,27 @@ def test_a_cluster_is_asked_by_one_call_to_its_scheduler(client, server, monkeyp
     assert progress.look().statuses == {}, "what was before does not count"
     (scope,) = client.sync(getattr(client.scheduler, STATUS))["scopes"].values()
     assert scope["counts"]["sent"] == 40
+
+
+def test_what_a_retired_worker_did_stays_counted_and_it_reports_no_more(client, server):
+    progress = Progress(client)
+    progress.begin()
+    stage(server)(dd.from_pandas(texts(40), npartitions=4)).compute()
+    client.retire_workers(list(client.scheduler_info()["workers"])[:1])
+    # it says what it did at last as it leaves
+    until(lambda: (progress.look().workers, progress.look().statuses) == (1, {"ok": 40}))
+
+
+def test_a_display_names_the_reference_to_a_key_and_never_the_key(server, monkeypatch):
+    monkeypatch.setenv("TEAM_KEY", "sk-canary")
+    progress = Progress()
+    progress.begin()
+    with FakeServer(api_key="sk-canary") as server:
+        stage(server, api_key="env:TEAM_KEY")(texts(2))
+        look = progress.look()
+    assert look.scopes[0].name == f"m at {server.base_url.removesuffix('/v1')} (key env:TEAM_KEY)"
+    shown = f"{look} {look!r} {look._repr_html_()} {vars(look)} {progress._here.status()}"
+    assert "sk-canary" not in shown
 
 
 def test_where_the_scheduler_takes_no_plugin_the_workers_are_asked(client, server):
@@ -402,3 +425,18 @@ def test_a_context_shows_what_was_done_in_it(server, capfd):
         stage(server)(texts(5))
     assert "ok 5 · 5 of 5 rows (100 %)" in capfd.readouterr().err
     assert curator_llm.progress().look().statuses["ok"] >= 8
+
+
+@pytest.mark.filterwarnings("default")  # the client of the kernel warns of its own parts
+def test_a_notebook_has_one_table_that_is_replaced_in_its_place(server):
+    code = f"""
+import curator_llm, pandas as pd
+stage = curator_llm.QueryModel(curator_llm.Endpoint("m", base_url={server.base_url!r}), prompt="{{text}}", output="a")
+with curator_llm.progress(total=2):
+    stage(pd.DataFrame({{"text": ["a", "b"]}}))
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=60).execute()
+    (table,) = [output for output in notebook.cells[0].outputs if output.output_type == "display_data"]
+    assert "2 of 2 rows (100 %)" in table.data["text/html"]
+    assert "2 of 2 rows (100 %)" in table.data["text/plain"]
