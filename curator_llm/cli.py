@@ -315,11 +315,11 @@ def _run(
     step = cluster_or_step(job.cluster)
     with contextlib.ExitStack() as stack:
         if isinstance(step, SlurmStep):
-            if dry and not step.is_driver:
-                return 0
             if not step.is_driver:
-                step.serve()
-            elif not dry:
+                if not dry:
+                    step.serve()
+                return 0
+            if not dry:
                 job = dataclasses.replace(job, cluster=stack.enter_context(step.cluster()))
         if not dry:
             return run_job(job, say=_say, wait=wait, retry=retry, changed=changed).exit_code

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def check_for_job(client: Client, endpoints: Iterable[Endpoint], journal: Path, 
         journal.mkdir(mode=0o700, parents=True, exist_ok=True)
     seen = place_id(journal)
     about = {"references": _references(asked), "journal": str(journal), "addresses": addresses}
-    found = _ask_workers(client, _JOB_S, **about)
+    found = _ask_workers(client, time.monotonic() + _JOB_S, **about)
     if missing := _by_reference(found):
         raise AuthenticationError(_no_key(missing))
     if strangers := [worker for worker, answer in found.items() if seen and answer["journal"] != seen]:
@@ -103,13 +104,14 @@ def check_for_stage(client: Client, endpoint: Endpoint) -> None:
     """
     if client.asynchronous:
         return
+    until = time.monotonic() + _STAGE_S
     if client not in _checked:
-        check_versions(client, log.warning, _STAGE_S / 2)
+        check_versions(client, log.warning, _STAGE_S)
         _checked[client] = set()
     references = [name for name in _references([endpoint]) if not name.startswith("callable:")]
     if new := [name for name in references if name not in _checked[client]]:
         _checked[client].update(new)
-        found = _ask_workers(client, _STAGE_S / 2, references=new, journal=None, addresses={})
+        found = _ask_workers(client, until, references=new, journal=None, addresses={})
         if missing := _by_reference(found):
             log.warning("%s", _no_key(missing))
 
@@ -122,14 +124,15 @@ def check_versions(client: Client, say: Say, timeout_s: float) -> None:
     RunError
         When the scheduler or a worker has no curator_llm.
     """
-    versions = _ask(client, timeout_s, lambda: client.get_versions(packages=[_PACKAGE]))
+    until = time.monotonic() + timeout_s
+    versions = _ask(client, until, lambda: client.get_versions(packages=[_PACKAGE]))
     if not versions:
         return
     here = versions["client"]["packages"] | {_PACKAGE: __version__}
     there = {"the scheduler": versions["scheduler"]} | (versions["workers"] or {})
     packages = {process: answer["packages"] for process, answer in there.items() if answer}
     if unknown := [process for process, found in packages.items() if found.get(_PACKAGE) is None]:
-        lacking = _lacking(client, unknown, timeout_s)
+        lacking = _lacking(client, unknown, until)
         if lacking:
             msg = (
                 f"{_named(lacking)} not have curator_llm: run `pip install curator-llm=={__version__}` there, "
@@ -147,7 +150,7 @@ def check_versions(client: Client, say: Say, timeout_s: float) -> None:
         say(f"The cluster has other versions than this process: {'; '.join(differences)}. Install the same everywhere.")
 
 
-def _lacking(client: Client, processes: Sequence[str], timeout_s: float) -> list[str]:
+def _lacking(client: Client, processes: Sequence[str], until: float) -> list[str]:
     """Return those that cannot import the package: one that is not installed may be on the path."""
     workers = [process for process in processes if process != "the scheduler"]
     lacking = []
@@ -159,12 +162,12 @@ def _lacking(client: Client, processes: Sequence[str], timeout_s: float) -> list
             except ModuleNotFoundError:
                 return None
 
-        if _ask(client, timeout_s, find_there, default=True) is None:
+        if _ask(client, until, find_there, default=True) is None:
             lacking.append("the scheduler")
     if workers:
         found = _ask(
             client,
-            timeout_s,
+            until,
             lambda: client.run(importlib.util.find_spec, _PACKAGE, workers=workers, on_error="return"),
             default={},
         )
@@ -180,10 +183,10 @@ def _by_version(packages: Mapping[str, Mapping[str, str | None]], package: str) 
     return found
 
 
-def _ask(client: Client, timeout_s: float, question: Callable[[], Any], default: Any = None) -> Any:
+def _ask(client: Client, until: float, question: Callable[[], Any], default: Any = None) -> Any:
     async def ask() -> Any:
         # on the client's own loop its methods are coroutines, which a timeout can end
-        return await asyncio.wait_for(question(), timeout_s)
+        return await asyncio.wait_for(question(), until - time.monotonic())
 
     try:
         return client.sync(ask)
@@ -191,11 +194,11 @@ def _ask(client: Client, timeout_s: float, question: Callable[[], Any], default:
         return default
 
 
-def _ask_workers(client: Client, timeout_s: float, **about: Any) -> dict[str, Found]:
+def _ask_workers(client: Client, until: float, **about: Any) -> dict[str, Found]:
     """Return what each worker found, by its address; one of them connects, for all."""
     connects = next(iter(client.scheduler_info()["workers"]), None)
     about |= {"connects": connects}
-    answers = _ask(client, timeout_s, lambda: client.run(_look, **about, on_error="return"), default={})
+    answers = _ask(client, until, lambda: client.run(_look, **about, on_error="return"), default={})
     return {worker: found for worker, found in answers.items() if isinstance(found, dict)}
 
 

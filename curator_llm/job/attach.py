@@ -79,11 +79,11 @@ def attached(
         if ends_with_the_run(cluster):
             stack.callback(_drain, client)
         _wait_for_worker(client, say, may_queue=isinstance(cluster, ClassCluster))
-        threads = client.nthreads()
+        threads = client.nthreads().values()
         where = "this machine" if isinstance(cluster, LocalWorkers) else _address(client)
         say(
-            f"cluster: {where}, {len(threads)} worker{'s' * (len(threads) != 1)} with "
-            f"{sum(threads.values())} threads, {cluster.why}"
+            f"cluster: {where}, {_counted(len(threads), 'worker')} with "
+            f"{_counted(sum(threads), 'thread')}, {cluster.why}"
         )
         compare_journals(client)
         yield client
@@ -149,6 +149,10 @@ def _wait_for_worker(client: Client, say: Callable[[str], object], *, may_queue:
             msg = f"No worker came to {_address(client)} within {_WORKERS_S:g} s: start workers, then run again."
             raise RunError(msg) from None
         return
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _address(client: Client) -> str:

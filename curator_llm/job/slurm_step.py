@@ -84,7 +84,7 @@ class SlurmStep:
         return Path(f"scheduler-{self.name}.json")
 
     def serve(self) -> None:
-        """Be the scheduler, or a worker, until the driver ends. Then this process exits.
+        """Be the scheduler, or a worker, until the driver ends.
 
         Signals to stop are for the driver alone, which lets what is in flight end: SLURM sends them to every task.
 
@@ -96,7 +96,7 @@ class SlurmStep:
         _check_installed()
         from dask_jobqueue.slurm import SLURMRunner
 
-        for number in SIGNALS - {signal.SIGINT}:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         SLURMRunner(  # type: ignore[no-untyped-call]
             scheduler_file=str(self.scheduler_file),

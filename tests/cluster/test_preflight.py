@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import socket
+import time
 
 import dask.dataframe as dd
 import pandas as pd
@@ -111,7 +112,7 @@ def test_a_key_that_workers_do_not_find_stops_a_job_by_the_name_of_its_reference
 
 def test_what_workers_answer_about_a_key_is_not_the_key(client, monkeypatch):
     monkeypatch.setenv("THERE", "made-up-key")
-    found = preflight._ask_workers(client, 5, references=["env:THERE"], journal=None, addresses={})
+    found = preflight._ask_workers(client, time.monotonic() + 5, references=["env:THERE"], journal=None, addresses={})
     assert len(found) == 2
     assert "made-up-key" not in repr(found)
 

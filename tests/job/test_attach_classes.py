@@ -26,7 +26,7 @@ def test_a_cluster_of_a_class_is_started_asked_for_workers_and_closed(asked):
     assert cluster.status.name == "closed"
     (line,) = said
     assert line.startswith("cluster: inproc://")
-    assert line.endswith("1 worker with 1 threads, as the job says")
+    assert line.endswith("1 worker with 1 thread, as the job says")
 
 
 @pytest.mark.parametrize(

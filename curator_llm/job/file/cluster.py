@@ -137,7 +137,8 @@ def _local_workers(given: dict[str, Any], place: Place) -> LocalWorkers:
 
 def _class_cluster(given: dict[str, Any], place: Place) -> ClassCluster:
     path = (place / "class").text(given["class"], "dask_jobqueue.SLURMCluster")
-    prefixes = tuple(config.get("job.cluster-classes"))
+    prefixes = config.get("job.cluster-classes")
+    prefixes = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes or ())
     if not path.startswith(prefixes) or not all(part.isidentifier() for part in path.split(".")):
         msg = (
             f"is {path!r}: a class is imported if its path begins with {', '.join(prefixes)}. For another one, add the "
