@@ -65,9 +65,10 @@ format: $(READY) ## Format the code and fix what can be fixed
 notebooks: $(READY) ## Run the notebooks from top to bottom
 	@$(BIN)/python -m pytest -q tests/test_notebooks.py
 
-bench: $(READY) ## Measure CPU per row, and how full the cap is kept, against a local test server
+bench: $(READY) ## Measure CPU per row, how full the cap is kept, how fast shares move, against a local test server
 	@$(BIN)/python benchmarks/rows_per_second.py
 	@$(BIN)/python benchmarks/partition_tail.py
+	@$(BIN)/python benchmarks/uneven_workers.py
 
 clean: ## Remove what was built; keeps .venv
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
