@@ -49,12 +49,12 @@ class Live:
         self._thread.start()
         return self
 
-    def stop(self) -> None:
-        """Show the last look, and end."""
+    def stop(self, *, looks: bool = True) -> None:
+        """End, with a last look or without: it may take as long as a cluster that does not answer."""
         self._stop.set()
         self._thread.join()
         with contextlib.suppress(Exception):  # as below
-            self._display.end(self._look())
+            self._display.end(self._look() if looks else Look(()))
 
     def _run(self) -> None:
         while not self._stop.wait(self._display.interval_s):

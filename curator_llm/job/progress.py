@@ -56,7 +56,7 @@ class ProgressReporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._live.stop(looks=False)
 
     def add(self, report: PieceReport) -> None:
         """Take note of a piece that ended."""
