@@ -255,7 +255,9 @@ class Look:
 
     def _rows(self, done: int, known: int) -> str:
         if self.total:
-            return f"{done:,} of {self.total:,} rows ({min(100, 100 * done // self.total)} %)"
+            again = f", {done - self.total:,} of them again" if done > self.total else ""
+            done = min(done, self.total)
+            return f"{done:,} of {self.total:,} rows ({100 * done // self.total} %){again}"
         return f"{done:,} of {known:,} rows known so far"
 
 

@@ -261,6 +261,7 @@ def test_waiting_and_tokens_are_among_the_metrics_of_dask(client, server):
         ),
         (look_of(100, counts={"rows ok": 50}), "ok 50 · 50 of 100 rows (50 %) · 0.0 rows/s"),
         (look_of(100, counts={"rows ok": 50}, recent_s=0.0), "ok 50 · 50 of 100 rows (50 %)"),
+        (look_of(100, counts={"rows ok": 130}), "ok 130 · 100 of 100 rows (100 %), 30 of them again · 0.0 rows/s"),
         (
             look_of(720_005, counts={"rows ok": 5}, recent={"rows answered": 1_000}),
             "ok 5 · 5 of 720,005 rows (0 %) · 100.0 rows/s · 2.0 h left",
