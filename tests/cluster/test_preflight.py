@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import socket
+import subprocess
+import sys
 import time
 
 import dask.dataframe as dd
@@ -15,6 +17,7 @@ from distributed import Client, LocalCluster
 from curator_llm import Endpoint, QueryModel, __version__
 from curator_llm.cluster import preflight
 from curator_llm.errors import AuthenticationError, JournalError, RunError
+from curator_llm.job.attach import address_in
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +187,41 @@ def test_a_function_that_gives_a_key_is_not_called_by_building_a_frame(stage_on,
     with caplog.at_level(logging.WARNING, "distributed.curator_llm"):
         stage_on(api_key="callable:no.such.module:key")
     assert not caplog.records
+
+
+# --- a real scheduler without the package -----------------------------------------------------------------------------
+HIDE = """
+import importlib.metadata
+import sys
+import distributed.versions
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "curator_llm":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+def version(name):
+    if name == "curator_llm":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return importlib.metadata.version(name)
+
+sys.meta_path.insert(0, Hide())
+for name in [name for name in sys.modules if name.partition(".")[0] == "curator_llm"]:
+    del sys.modules[name]  # the `dask` command has it loaded
+distributed.versions.version = version
+"""
+
+
+def test_a_scheduler_that_cannot_import_the_package_is_found_out(server, tmp_path):
+    (tmp_path / "hide.py").write_text(HIDE)
+    file = tmp_path / "scheduler.json"
+    options = ["--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--preload", str(tmp_path / "hide.py")]
+    command = [sys.executable, "-m", "dask", "scheduler", "--scheduler-file", str(file), *options]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as scheduler:
+        try:
+            with Client(address_in(file), set_as_default=False) as client, client.as_current():
+                stage = QueryModel(Endpoint("m", base_url=server.base_url), prompt="{text}", output="a")
+                with pytest.raises(RunError, match=r"^The scheduler does not have curator_llm: run `pip install"):
+                    stage(dd.from_pandas(pd.DataFrame({"text": ["a"]}), npartitions=1))
+        finally:
+            scheduler.terminate()
