@@ -23,6 +23,7 @@ from curator_llm import __version__
 from curator_llm.engine.credentials import resolve
 from curator_llm.errors import AuthenticationError, JournalError, RunError
 from curator_llm.journal.place_id import place_id
+from curator_llm.journal.segment import segments_of
 from curator_llm.spec.endpoint import Endpoint
 from curator_llm.spec.secrets import SecretRef
 
@@ -62,7 +63,7 @@ def check_for_job(client: Client, endpoints: Iterable[Endpoint], journal: Path, 
     RunError
         When the scheduler or a worker has no curator_llm.
     AuthenticationError
-        When a worker does not find a key.
+        When a worker does not find a key, and the journal is empty; else that is said.
     JournalError
         When a worker does not see the journal.
     """
@@ -76,7 +77,9 @@ def check_for_job(client: Client, endpoints: Iterable[Endpoint], journal: Path, 
     about = {"references": _references(asked), "journal": str(journal), "addresses": addresses}
     found = _ask_workers(client, time.monotonic() + _JOB_S, **about)
     if missing := _by_reference(found):
-        raise AuthenticationError(_no_key(missing))
+        if not any(segments_of(journal)):
+            raise AuthenticationError(_no_key(missing))
+        say(_no_key(missing))  # a run whose replies are all there needs none
     if strangers := [worker for worker, answer in found.items() if seen and answer["journal"] != seen]:
         msg = (
             f"{_named(strangers)} not see the journal in {journal}: give the job a `run_dir` on a file system that all "

@@ -113,6 +113,16 @@ def test_a_key_that_workers_do_not_find_stops_a_job_by_the_name_of_its_reference
     assert "env:THERE" not in str(error.value)
 
 
+def test_a_run_that_goes_on_may_need_no_key_and_is_told_that_there_is_none(client, server, tmp_path):
+    (tmp_path / "seg").mkdir()
+    (tmp_path / "seg" / "20261125T000000.000000Z-host-1-00000001.jsonl").touch()
+    said: list[str] = []
+    endpoint = Endpoint("m", base_url=server.base_url, api_key="env:NOT_THERE")
+    preflight.check_for_job(client, [endpoint], tmp_path, said.append)
+    (line,) = said
+    assert "do not find a key at env:NOT_THERE" in line
+
+
 def test_what_workers_answer_about_a_key_is_not_the_key(client, monkeypatch):
     monkeypatch.setenv("THERE", "made-up-key")
     found = preflight._ask_workers(client, time.monotonic() + 5, references=["env:THERE"], journal=None, addresses={})
