@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import queue
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -111,9 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop."""
     options = parser().parse_args(argv)
     raise_file_limit()
-    stop = threading.Event()
+    stop: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event's lock may be held where a signal comes
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: stop.put(None))
     server = build(options).start()
     sys.stdout.write(f"{server.base_url}\n")
     sys.stdout.flush()
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(json.dumps(obey(server, line)) + "\n")
             sys.stdout.flush()
     else:
-        stop.wait()
+        stop.get()
     server.close()
     return 0
 

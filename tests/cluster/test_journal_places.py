@@ -27,7 +27,7 @@ def ask(server, tmp_path, monkeypatch, caplog):
             number: {"cls": Nanny, "options": {"nthreads": 1, "env": {"XDG_CACHE_HOME": str(tmp_path / home)}}}
             for number, home in enumerate(homes)
         }
-        scheduler = {"cls": Scheduler, "options": {"port": 0, "dashboard_address": ":0"}}
+        scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": ":0"}}
         ddf = dd.from_pandas(pd.DataFrame({"text": [f"row {n}" for n in range(ROWS)]}), npartitions=8)
         with (
             dask.config.set({"curator-llm.journal.path": None}),

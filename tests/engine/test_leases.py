@@ -50,6 +50,7 @@ class Asking:
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
+    runtime.close()
     with FakeServer(latency=0.02) as server:
         yield server
     runtime.close()

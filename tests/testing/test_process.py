@@ -98,7 +98,10 @@ def test_as_a_program_it_prints_its_url_first_and_runs_until_it_is_stopped(numbe
     command = [sys.executable, "-m", "curator_llm.testing", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
         url = process.stdout.readline().strip()
-        with urllib.request.urlopen(f"{url}/models") as reply:
+        with urllib.request.urlopen(f"{url}/models", timeout=20) as reply:
             assert reply.status == 200
         process.send_signal(number)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
