@@ -10,12 +10,14 @@ import contextlib
 import importlib.util
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator_llm.errors import ConfigurationError
+from curator_llm.errors import ConfigurationError, RunError
 from curator_llm.job.file.cluster import RunningCluster
 from curator_llm.job.interrupts import SIGNALS
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 #: Scheduler, driver, worker.
 _FEWEST_TASKS = 3
 _SCHEDULER, _DRIVER = 0, 1
+#: So long the tasks of a step may take to start, one after the other.
+_START_S = 60.0
 _DRIVERS_CLIENT = "curator-llm-driver"
 
 
@@ -96,13 +100,19 @@ class SlurmStep:
         _check_installed()
         from dask_jobqueue.slurm import SLURMRunner
 
+        from curator_llm.job.attach import address_in
+
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        SLURMRunner(  # type: ignore[no-untyped-call]
-            scheduler_file=str(self.scheduler_file),
-            scheduler_options={"dashboard_address": ":0", "plugins": [_ends_with_driver()]},
-            worker_options={"nthreads": self.cpus or 2},
-        )
+        # A worker that comes when all is over finds no scheduler: it has nothing to do, and no code of its own to give.
+        with contextlib.suppress(RunError, TimeoutError, RuntimeError) if self.rank != _SCHEDULER else nullcontext():
+            if self.rank != _SCHEDULER:
+                address_in(self.scheduler_file)
+            SLURMRunner(  # type: ignore[no-untyped-call]
+                scheduler_file=str(self.scheduler_file),
+                scheduler_options={"dashboard_address": ":0", "plugins": [_ends_with_driver()]},
+                worker_options={"nthreads": self.cpus or 2, "death_timeout": _START_S},
+            )
 
     @contextlib.contextmanager
     def cluster(self) -> Iterator[RunningCluster]:
@@ -121,8 +131,16 @@ class SlurmStep:
         from curator_llm.job.attach import address_in
 
         address = address_in(self.scheduler_file)
-        with Client(address, name=_DRIVERS_CLIENT, set_as_default=False):
-            yield RunningCluster(address, is_own=True, why=f"as the {self.tasks} tasks of SLURM step {self.name} say")
+        started = time.monotonic()
+        with Client(address, name=_DRIVERS_CLIENT, set_as_default=False) as client:
+            try:
+                yield RunningCluster(
+                    address, is_own=True, why=f"as the {self.tasks} tasks of SLURM step {self.name} say"
+                )
+            finally:  # workers that are about to come would wait for a scheduler that is gone
+                left_s = max(started + _START_S - time.monotonic(), 0.1)
+                with contextlib.suppress(Exception):
+                    client.wait_for_workers(self.tasks - _FEWEST_TASKS + 1, timeout=left_s)
 
 
 def _check_installed() -> None:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from curator_llm.cli import main
 from curator_llm.errors import ConfigurationError
+from curator_llm.job.attach import address_in
 from curator_llm.job.attach_order import chosen, cluster_or_step, from_options
 from curator_llm.job.file.cluster import LocalWorkers, RunningCluster
 from curator_llm.job.slurm_step import SlurmStep
@@ -76,23 +77,20 @@ def test_a_step_needs_dask_jobqueue(in_a_step, monkeypatch):
         SlurmStep.here().serve()
 
 
-def tasks_of_a_step(job: Path) -> list[subprocess.Popen]:
-    command = [sys.executable, "-m", "curator_llm", "run", str(job)]
-    return [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **STEP, "SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": str(rank)},
-            cwd=job.parent,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(3)
-    ]
+def task_of_a_step(job: Path, rank: int) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "curator_llm", "run", str(job)],
+        env={**os.environ, **STEP, "SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": str(rank)},
+        cwd=job.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_tasks_of_a_step_are_scheduler_driver_and_worker_and_end_together(kit):
-    tasks = tasks_of_a_step(kit.write())
-    errors = [task.communicate(timeout=60)[1] for task in tasks]
+    job = kit.write()
+    tasks = [task_of_a_step(job, rank) for rank in range(3)]
+    errors = [task.communicate(timeout=90)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0, 0], errors
     assert "1 worker with 2 threads, as the 3 tasks of SLURM step 7.0 say" in errors[1]
     assert kit.server.ledger.requests == 12
@@ -100,7 +98,10 @@ def test_the_tasks_of_a_step_are_scheduler_driver_and_worker_and_end_together(ki
     assert not (kit.directory / "scheduler-7.0.json").exists()
 
 
-def test_the_tasks_of_a_step_end_with_a_driver_that_cannot_begin(kit):
-    tasks = tasks_of_a_step(kit.write(input={"parquet": "nowhere.parquet"}))
-    errors = [task.communicate(timeout=60)[1] for task in tasks]
+def test_a_driver_that_cannot_begin_ends_the_tasks_of_its_step_and_those_that_come_late(kit):
+    job = kit.write(input={"parquet": "nowhere.parquet"})
+    tasks = [task_of_a_step(job, rank) for rank in (0, 1)]
+    address_in(kit.directory / "scheduler-7.0.json")
+    tasks.append(task_of_a_step(job, 2))
+    errors = [task.communicate(timeout=90)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 2, 0], errors
