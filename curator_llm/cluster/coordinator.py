@@ -20,6 +20,8 @@ from curator_llm.limits.lease_book import LeaseBook, Report
 VERSION = 1
 #: Workers report once a second, or more seldom where there are many: the scheduler answers so many of them a second.
 WORKERS_A_SECOND = 100
+#: So many engines that have left are remembered.
+MOST_LEFT = 1_000
 SYNC, STATUS, LEAVE = "curator_llm_sync", "curator_llm_status", "curator_llm_leave"
 
 
@@ -33,6 +35,7 @@ class Coordinator(SchedulerPlugin):
         self._books: dict[str, LeaseBook] = {}
         self._workers: dict[str, str] = {}  # by incarnation
         self._nannies: dict[str, str] = {}
+        self._left: dict[str, None] = {}  # in the order they left
         self._counts = ClusterCounts()
 
     async def start(self, scheduler: Scheduler) -> None:  # with an await in here two could start
@@ -52,6 +55,8 @@ class Coordinator(SchedulerPlugin):
         """Take the reports of a worker's engine, by scope, and grant shares; None for another version's worker."""
         if version != VERSION:
             return None
+        if incarnation in self._left:  # a report that was overtaken by the last one
+            return {"grants": {}, "workers": len(self._scheduler.workers)}
         for other in [known for known, address in self._workers.items() if address == worker and known != incarnation]:
             self.leave(other)  # a worker has one engine: the other one has ended
         self._workers[incarnation] = worker
@@ -81,6 +86,9 @@ class Coordinator(SchedulerPlugin):
                 del self._books[scope]
         self._workers.pop(incarnation, None)
         self._nannies.pop(incarnation, None)
+        self._left[incarnation] = None
+        if len(self._left) > MOST_LEFT:
+            del self._left[next(iter(self._left))]
 
     def status(self) -> dict[str, Any]:
         """Return what all engines have done, those that are gone included, what they do now, and what they may do."""

@@ -88,6 +88,7 @@ class Line:
         self._delayed: list[tuple[float, Rank, Flight]] = []
         self._thirsty: list[Batch] = []
         self._arrivals = itertools.count()
+        self._held = (-1, "")  # who arrived before this had to wait for that
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped: tuple[float, CuratorLLMError] | None = None
         self._unkept: set[Flight] = set()  # paid for, and on their way to the journal
@@ -240,15 +241,17 @@ class Line:
         cost = self.allowance.cost(flight.request.tokens)
         wait_s = self.allowance.take(cost, now)
         if wait_s:
-            self.counts[f"held by {self.allowance.held_by}"] += 1
+            self._held = (next(self._arrivals), self.allowance.held_by)
             self._wake_in(wait_s)
             return False
         heappop(self._ready)
         flight.cost = cost
         if purse is not None:
             purse.take(price)
+        if flight.rank[1] < self._held[0]:
+            self.counts[f"held by {self._held[1]}"] += 1
         if self._ready and (held_by := self.allowance.filled_by):
-            self.counts[f"held by {held_by}"] += 1
+            self._held = (next(self._arrivals), held_by)
         return True
 
     def _wake_in(self, wait_s: float) -> None:
