@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
-import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
 _warned: set[str] = set()
 
 
-def warn_of_plain_scheduler(client: Any) -> None:
-    """Say once that a scheduler beyond this machine can be reached without TLS.
+def warning_of_plain_scheduler(client: Any) -> str | None:
+    """Return what to say of a scheduler beyond this machine that is reached without TLS; None when it has been said.
+
+    Who reaches a scheduler can run code on its workers, where the keys are.
 
     Parameters
     ----------
     client : distributed.Client
         Connected.
-
-    Warns
-    -----
-    UserWarning
-        Who reaches a scheduler can run code on its workers, where the keys are.
     """
     address = str(client.scheduler.address)
     parts = urlsplit(address)
     if parts.scheme not in {"tcp", "ws", "ucx"} or _is_here(parts.hostname or "") or address in _warned:
-        return
+        return None
     _warned.add(address)
-    warnings.warn(
+    return (
         f"The scheduler at {address} can be reached from other machines and speaks without TLS: whoever connects can "
         "run code on the workers, with the keys they hold. Give the cluster TLS (dask.distributed.Security, or "
-        "distributed.comm.tls in Dask's configuration), or keep its network closed.",
-        stacklevel=3,
+        "distributed.comm.tls in Dask's configuration), or keep its network closed."
     )
 
 

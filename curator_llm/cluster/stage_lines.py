@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from weakref import WeakSet
 from dask.base import tokenize
 
 from curator_llm.cluster.journal_places import compare_journals
-from curator_llm.cluster.plain_schedulers import warn_of_plain_scheduler
+from curator_llm.cluster.plain_schedulers import warning_of_plain_scheduler
 from curator_llm.engine.engine import Engine
 from curator_llm.frame.at_once import cost_of, plan_line_of, say, what_is_kept
 from curator_llm.frame.counts import Counts
@@ -284,5 +285,6 @@ def listen(client: Client) -> None:
     if client not in here.clients:
         here.clients.add(client)
         client.subscribe_topic(TOPIC, lambda event: here.hear(event[1]))
-        warn_of_plain_scheduler(client)
+        if (warning := warning_of_plain_scheduler(client)) is not None:
+            warnings.warn(warning, stacklevel=3)
         compare_journals(client)

@@ -19,6 +19,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, Worker, Work
 
 from curator_llm import runtime
 from curator_llm.cluster.journal_places import compare_journals
+from curator_llm.cluster.plain_schedulers import warning_of_plain_scheduler
 from curator_llm.errors import RunError
 from curator_llm.job.cluster_class import started
 from curator_llm.job.file.cluster import ClassCluster, ClusterSpec, LocalWorkers, RunningCluster, ends_with_the_run
@@ -85,6 +86,8 @@ def attached(
             f"cluster: {where}, {_counted(len(threads), 'worker')} with "
             f"{_counted(sum(threads), 'thread')}, {cluster.why}"
         )
+        if (warning := warning_of_plain_scheduler(client)) is not None:
+            say(warning)
         compare_journals(client)
         yield client
 
