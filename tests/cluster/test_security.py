@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import types
 
 import dask.dataframe as dd
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
-from distributed.security import Security
 
 from curator_llm import Endpoint, QueryModel
 from curator_llm.cluster.coordinator import STATUS
@@ -18,27 +15,9 @@ from curator_llm.cluster.plain_schedulers import warning_of_plain_scheduler
 from curator_llm.testing import FakeServerProcess
 
 
-@pytest.fixture(scope="module")
-def security(tmp_path_factory) -> Security:
-    if shutil.which("openssl") is None:
-        pytest.skip("makes certificates with openssl")
-    place = tmp_path_factory.mktemp("tls")
-    command = "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=cluster"
-    subprocess.run(["openssl", *command.split()], cwd=place, check=True, capture_output=True)
-    cert, key = str(place / "cert.pem"), str(place / "key.pem")
-    roles = {
-        f"tls_{role}_{what}": path
-        for role in ("scheduler", "worker", "client")
-        for what, path in (("cert", cert), ("key", key))
-    }
-    return Security(tls_ca_file=cert, require_encryption=True, **roles)
-
-
-def test_a_cluster_with_tls_has_one_cap_and_says_nothing(security, tmp_path):
+def test_a_cluster_with_tls_has_one_cap_and_says_nothing(tmp_path):
     with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, protocol="tls://", security=security, dashboard_address=":0"
-        ) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, security=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         FakeServerProcess(latency=0.02) as server,
     ):

