@@ -69,6 +69,7 @@ bench: $(READY) ## Measure CPU per row, how full the cap is kept, how fast share
 	@$(BIN)/python benchmarks/rows_per_second.py
 	@$(BIN)/python benchmarks/partition_tail.py
 	@$(BIN)/python benchmarks/uneven_workers.py
+	@$(BIN)/python benchmarks/coordinator_cost.py
 
 clean: ## Remove what was built; keeps .venv
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
