@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 DOCSTRINGS := build/docstrings
 
-.PHONY: help venv demo test test-minutes reliability coverage mutation check format notebooks bench clean
+.PHONY: help venv demo test test-minutes reliability coverage mutation slurm check format notebooks bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ coverage: $(READY) ## Branch coverage of the rooms that decide what is paid and 
 mutation: $(READY) ## Mutation score of these rooms (half an hour); below 80 % it fails; ARGS="limits wire" runs some
 	@$(PIP) --editable ".[mutation]"
 	@$(BIN)/python -m tests.mutation $(ARGS)
+
+# The extra slurm is in $(VENV) already: tests have what it has.
+slurm: $(READY) ## Run the SLURM example on a real SLURM on this machine (3 minutes; needs root)
+	@tests/slurm/one_machine.sh build/slurm $(BIN)/python tests/slurm/try_it.py build/slurm
 
 check: $(READY) ## Lint, formatting, types, import contract, spelling
 	@$(BIN)/ruff check
