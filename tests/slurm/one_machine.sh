@@ -56,11 +56,11 @@ CONF
 export SLURM_CONF="$place/slurm.conf"
 
 until_so() { # within 20 s
-  for _ in {1..100}; do
-    "$@" >/dev/null 2>&1 && return
+  local limit=$((SECONDS + 20))
+  until "$@" &>/dev/null; do
+    [ "$SECONDS" -lt "$limit" ] || return 1
     sleep 0.2
   done
-  return 1
 }
 
 started=() # the last one first

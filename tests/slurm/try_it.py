@@ -86,7 +86,7 @@ class Scenario:
     def check(self, what: str, found: object, *, holds: bool) -> None:
         """Print what was found, and keep whether it is as it should be."""
         self.holds &= holds
-        print(f"  {'ok' if holds else 'NOT AS IT SHOULD BE':4}{what}: {found}", flush=True)
+        print(f"  {'ok' if holds else 'NO'}  {what}: {found}", flush=True)
 
     def check_job(self, number: str, state: str, *codes: int) -> None:
         """Check how a job of `sbatch` ended, by SLURM and by the exit codes in its log, one for each start."""
