@@ -88,8 +88,14 @@ def test_a_throttling_server_delays_rows_and_fails_none():
 
 
 def test_an_outage_delays_rows_and_fails_none_and_few_requests_try_meanwhile(caplog):
-    requests = itertools.count()
-    with FakeServer(faults=lambda *_: "http:500" if 30 <= next(requests) < 39 else None) as server:
+    requests, fails = itertools.count(), [False]
+
+    def fault(*_: object) -> str | None:
+        fails.append(30 <= next(requests) < 39)
+        return "http:500" if fails[-1] else None
+
+    # What fails comes a little later, so that no good reply from before stands between two failures.
+    with FakeServer(faults=fault, latency=lambda *_: 0.05 * fails[-1]) as server:
         run = stage(server.base_url, max_concurrent_requests=8, max_attempts=2)
         out = run(texts(map(str, range(300))))
         assert out["a__status"].tolist() == ["ok"] * 300
