@@ -88,6 +88,7 @@ class Line:
         self._delayed: list[tuple[float, Rank, Flight]] = []
         self._thirsty: list[Batch] = []
         self._arrivals = itertools.count()
+        self._looking = 0  # for a new key
         self._held = (-1, "")  # who arrived before this had to wait for that
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped: tuple[float, CuratorLLMError] | None = None
@@ -208,7 +209,7 @@ class Line:
         permits = self.allowance.permits
         if not self.history.answered and permits.in_flight:
             return True  # the first request goes alone: a wrong key or model costs one
-        if self.history.refused_since is not None and permits.in_flight:
+        if self._looking or (self.history.refused_since is not None and permits.in_flight):
             return True  # it may be the key: what is in flight tells, or the next one alone
         # A kill loses what is in flight and what is not kept yet: together no more than the permits.
         return len(self._unkept) >= permits.free
@@ -316,6 +317,7 @@ class Line:
         elif verdict.code == "authentication" and not flight.refreshed and flight.waiters:
             flight.refreshed = True
             refresh_key = flight.source.transport.refresh_key
+            self._looking += 1
             try:
                 if not await asyncio.to_thread(refresh_key, flight.key_version):
                     return False
@@ -323,6 +325,8 @@ class Line:
                 self.lose(flight, error)
                 self.stop(error)
                 return True
+            finally:
+                self._looking -= 1
         else:
             return False
         heappush(self._ready, (flight.rank, flight))
